@@ -1,0 +1,82 @@
+#include "bind/module.h"
+#include "base/time.h"
+#include "bind/json.h"
+#include <luv/luv.h>
+
+/* core.now() -> integer      milliseconds of the monotonic clock [-0, +1, -] */
+static int l_now(lua_State *L)
+{
+    lua_pushinteger(L, (lua_Integer)(msh_now() / MSH_MS));
+    return 1;
+}
+
+/* core.on_error(hook | nil)      hook(error) gets what a callback raised: a string with its traceback or an
+ * error value; nil = standard error again [-0, +0, arg] */
+static int l_on_error(lua_State *L)
+{
+    msh_l_check_fn_opt(L, 1);
+    msh_l_cx *cx = msh_l_cx_of(L);
+    int hook = msh_l_ref_opt(cx, L, 1);
+    if (cx->on_error != MSH_L_NOREF)
+        msh_l_unref(cx, &cx->on_error);
+    cx->on_error = hook;
+    return 0;
+}
+
+/* core.stats() -> {refs=, objects=}      what is alive, for leak checks [-0, +1, m] */
+static int l_stats(lua_State *L)
+{
+    msh_l_cx *cx = msh_l_cx_of(L);
+    lua_createtable(L, 0, 2);
+    lua_pushinteger(L, cx->refs - (cx->on_error != MSH_L_NOREF));
+    lua_setfield(L, -2, "refs");
+    lua_pushinteger(L, cx->objects);
+    lua_setfield(L, -2, "objects");
+    return 1;
+}
+
+int msh_l_luv_pcall(lua_State *L, int nargs, int nresults, int flags)
+{
+    (void)flags;
+    msh_l_cx *cx = msh_l_cx_of(L);
+    int at = lua_gettop(L) - nargs;
+    if (!lua_checkstack(L, 4)) {
+        lua_settop(L, at - 1);
+        return -LUA_ERRMEM;
+    }
+    lua_pushcfunction(L, msh_l_traceback);
+    lua_insert(L, at);
+    int rc = lua_pcall(L, nargs, nresults, at);
+    lua_remove(L, at);
+    if (rc == LUA_OK)
+        return lua_gettop(L) - at + 1;
+    if (cx != NULL)
+        msh_l_report(cx, L);
+    else
+        lua_pop(L, 1);
+    return -rc;
+}
+
+LUALIB_API int luaopen_moonshim_core(lua_State *L)
+{
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "luv");
+    lua_call(L, 1, 0);
+    if (msh_l_cx_of(L) == NULL) /* a second load (a cleared package.loaded) shares the context */
+        msh_l_cx_new(L, luv_loop(L));
+
+    static const luaL_Reg functions[] = {
+        {"now", l_now}, {"on_error", l_on_error}, {"stats", l_stats}, {NULL, NULL}};
+    luaL_newlib(L, functions);
+    lua_pushliteral(L, MSH_VERSION);
+    lua_setfield(L, -2, "version");
+    lua_createtable(L, MSH_CODE_COUNT, 0);
+    for (int code = 0; code < MSH_CODE_COUNT; code++) {
+        lua_pushstring(L, msh_code_text((msh_code)code));
+        lua_rawseti(L, -2, code + 1);
+    }
+    lua_setfield(L, -2, "codes");
+    msh_l_open_json(L);
+    lua_setfield(L, -2, "json");
+    return 1;
+}
