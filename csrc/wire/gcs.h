@@ -50,10 +50,11 @@ const char *msh_gcs_name(uint32_t type);
 /* Request identifier by protocol name, exact spelling; 0 when there is none. */
 uint32_t msh_gcs_request(const char *name);
 
-#define MSH_GCS_VERSION        4
-#define MSH_GCS_NULL_CONTAINER "00000000-0000-0000-0000-000000000000" /* the UVM itself; also the zero GUID  \
-                                                                       */
-#define MSH_GCS_WAIT_FOREVER UINT32_C(0xffffffff)                     /* TimeoutInMs */
+#define MSH_GCS_VERSION 4
+#define MSH_GCS_NULL_CONTAINER                                                                               \
+    "00000000-0000-0000-0000-000000000000"        /* the UVM itself; also the zero GUID                      \
+                                                   */
+#define MSH_GCS_WAIT_FOREVER UINT32_C(0xffffffff) /* TimeoutInMs */
 
 /* Ports that the host listens on. */
 #define MSH_PORT_ENTROPY UINT32_C(1)
