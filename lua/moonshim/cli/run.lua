@@ -1,0 +1,176 @@
+---`moonshim run`: one pod, from its start to the last thing released.
+local err = require "moonshim.err"
+local task = require "moonshim.task"
+local output = require "moonshim.cli.output"
+local status = require "moonshim.cli.status"
+
+local run = {}
+
+local SIGNALS = { sigint = 2, sigterm = 15, sighup = 1 }
+local NAMES = { sigint = "INT", sigterm = "TERM", sighup = "HUP" }
+
+-- What to run --------------------------------------------------------------------------------------------------------
+
+---The pod of a command line with --rootfs or --layer: one container, on its own.
+---@param found moonshim.cli.Options
+---@return table data as a pod file would return it; relative paths start at the working folder
+function run.pod(found)
+  return {
+    name = found.name or "run-" .. require("moonshim.core").sys.random_hex(6),
+    host = "local",
+    sandbox = false,
+    containers = {
+      main = {
+        rootfs = found.rootfs, layers = #found.layers > 0 and found.layers or nil, scratch = found.scratch,
+        args = found.args, env = found.env, cwd = found.cwd, user = found.user, hostname = found.hostname,
+        mounts = found.mounts, read_only = found.read_only,
+      },
+    },
+  }
+end
+
+---@param path string?
+---@return string? absolute
+local function absolute(path)
+  if not path or path:sub(1, 1) == "/" then return path end
+  return require("luv").cwd() .. "/" .. path
+end
+
+---@param found moonshim.cli.Options
+---@return moonshim.PodSpec
+function run.spec(found)
+  local pod_file = require "moonshim.pod_file"
+  local spec = found.file and pod_file.load(found.file) or pod_file.pod(run.pod(found))
+  pod_file.check_files(spec)
+  return spec
+end
+
+-- One run --------------------------------------------------------------------------------------------------------------
+
+---@class moonshim.cli.Run
+---@field api table `require "moonshim"`, or what stands in for it in a spec
+---@field spec moonshim.PodSpec
+---@field found moonshim.cli.Options
+---@field pod table? once it is up
+---@field life table the task that starts the pod and waits for it
+---@field ints integer how often INT came
+---@field stopped_by integer? the signal that ended the run, when it was not the command's to answer
+local Run = {}
+Run.__index = Run
+
+---Who gets which descriptor. One container has ours as they are; several get pipes that end in prefixed lines.
+function Run:stdio()
+  local names, io = self.spec.order, {}
+  if #names == 1 then
+    io[names[1]] = { stdin = self.found.stdin and { fd = 0 } or nil, stdout = { fd = 1 }, stderr = { fd = 2 } }
+    return io
+  end
+  if self.found.stdin then err.raise("invalid_argument", "-i needs a pod with one container; this one has %d", #names) end
+  local width = 0
+  for _, name in ipairs(names) do width = math.max(width, #name) end
+  for _, name in ipairs(names) do
+    local prefix = name .. (" "):rep(width - #name) .. " | "
+    io[name] = { stdout = { fd = self.output:pipe(prefix, 1) }, stderr = { fd = self.output:pipe(prefix, 2) } }
+  end
+  return io
+end
+
+---Start, wait for all containers, release everything. Returns the exit status, or raises.
+function Run:live()
+  local pod = err.try(self.api.start(self.spec, {
+    io = self:stdio(), policy = absolute(self.found.policy), die_with_parent = true,
+  }))
+  self.pod = pod
+  self.output:release()
+  local waits = {}
+  for i, name in ipairs(self.spec.order) do
+    waits[i] = function() return err.try(pod:container(name):wait()) end
+  end
+  local codes = task.all(waits)
+  err.try(pod:stop())
+  for _, code in ipairs(codes) do
+    if code ~= 0 then return code end
+  end
+  return 0
+end
+
+---A signal came in. A command gets it; a pod from a file is stopped by it; whoever insists gets more.
+function Run:signal(name)
+  if name == "sigint" then self.ints = self.ints + 1 end
+  local insists = name == "sigint" and self.ints or 1
+  if not self.pod then
+    self.stopped_by = self.stopped_by or SIGNALS[name]
+    self.life:cancel("interrupted while it was starting")
+  elseif insists >= 3 then
+    self.stopped_by = SIGNALS[name]
+    self.output:abandon()
+    self.pod:terminate()
+  elseif insists == 2 then
+    self.pod:kill("KILL")
+  elseif self.found.file then
+    self.stopped_by = SIGNALS[name]
+    task.detach(function() self.pod:stop() end) -- Run:live joins it, and reports how it went
+  else
+    self.pod:kill(NAMES[name])
+  end
+end
+
+---Calls `act(name)` in a task of its own for each signal, until it is closed.
+local function watch_signals(act)
+  local uv = require "luv"
+  local arrived = task.queue()
+  local handles = {}
+  for name in pairs(SIGNALS) do
+    local handle = uv.new_signal()
+    handle:start(name, function() arrived:put(name) end)
+    handles[#handles + 1] = handle
+  end
+  -- Writing to a reader that is gone is an error of that write, not the end of us.
+  handles[#handles + 1] = uv.new_signal()
+  handles[#handles]:start("sigpipe", function() end)
+  local listener = task.spawn(function()
+    while true do
+      local name = arrived:get()
+      task.detach(act, name)
+    end
+  end)
+  return function()
+    listener:cancel()
+    for _, handle in ipairs(handles) do handle:close() end
+  end
+end
+
+---@param found moonshim.cli.Options
+---@param api table? stands in for `require "moonshim"`
+---@return integer exit status
+function run.main(found, api)
+  local self = setmetatable({
+    api = api or require "moonshim", found = found, spec = run.spec(found), output = output.new(), ints = 0,
+  }, Run)
+  local code, failure
+  task.run(function()
+    local close_signals
+    self.life = task.spawn(function() return self:live() end)
+    close_signals = watch_signals(function(name) self:signal(name) end)
+    local ok, result = pcall(self.life.join, self.life)
+    if ok then code = result else failure = err.from(result) end
+    if ok then
+      task.await(function(resume)
+        self.output:finish(resume)
+        return function() self.output:abandon() end
+      end)
+    else
+      self.output:abandon()
+    end
+    close_signals()
+  end)
+  if found.timeline and self.pod then io.stderr:write(self.pod:timeline()) end
+  if self.stopped_by and (not failure or err.is(failure, "cancelled")) then return status.SIGNALS + self.stopped_by end
+  if failure then
+    io.stderr:write(status.line(failure))
+    return status.of_error(failure)
+  end
+  return code
+end
+
+return run

@@ -1,0 +1,88 @@
+local err = require "moonshim.err"
+local options = require "moonshim.cli.options"
+
+local function refusal(...)
+  local found, e = err.guarded(options.parse)({ ... })
+  assert.is_nil(found)
+  assert.equal("invalid_argument", e.code)
+  assert.is_nil(e.message:find("\n"), "one line")
+  return e.message
+end
+
+describe("the command line", function()
+  describe("of run with a root file system", function()
+    local found
+    before_each(function()
+      found = options.parse {
+        "run", "-i", "--rootfs", "/srv/root", "--read-only", "--env", "A=", "--env", "B=x=y", "--env", "PATH",
+        "--mount", "type=bind,source=/a,destination=/b,ro", "--mount", "src=c,dst=/d", "--", "sh", "-c", "--", "-i",
+      }
+    end)
+
+    it("takes everything behind the first -- as the command", function()
+      assert.same({ "sh", "-c", "--", "-i" }, found.args)
+    end)
+
+    it("keeps empty values and values with '=' and takes the caller's for a bare name", function()
+      assert.same({ A = "", B = "x=y", PATH = os.getenv("PATH") }, found.env)
+    end)
+
+    it("reads mounts, bind being the type when none is given", function()
+      assert.same({
+        { type = "bind", source = "/a", destination = "/b", options = { "ro" } },
+        { type = "bind", source = "c", destination = "/d", options = {} },
+      }, found.mounts)
+    end)
+
+    it("reads flags", function()
+      assert.is_true(found.stdin)
+      assert.is_true(found.read_only)
+    end)
+  end)
+
+  describe("of run with layers", function()
+    it("keeps their order and reads a size or a path as scratch", function()
+      local sized = options.parse { "run", "--layer", "base", "--layer", "top", "--scratch", "64M", "--", "true" }
+      assert.same({ "base", "top" }, sized.layers)
+      assert.same({ size = "64M" }, sized.scratch)
+      assert.same({ path = "disk.ext4" },
+        options.parse({ "run", "--layer", "base", "--scratch", "disk.ext4", "--", "true" }).scratch)
+    end)
+  end)
+
+  it("shows help for the command that stands before --help, also among other options", function()
+    assert.same({ command = "help", topic = "run" }, options.parse { "run", "--rootfs", "x", "--help" })
+    assert.is_truthy(options.help("run"):find("--rootfs DIR|IMAGE", 1, true))
+    assert.is_truthy(options.help():find("Commands:", 1, true))
+  end)
+
+  it("leaves --help behind -- to the command that runs", function()
+    assert.equal("run", options.parse({ "run", "--rootfs", "x", "--", "ls", "--help" }).command)
+  end)
+
+  describe("refuses with a line that says what to write", function()
+    for name, case in pairs {
+      ["nothing to run"] = { { "run" }, "needs a pod file" },
+      ["a root without a command"] = { { "run", "--rootfs", "/r" }, "end with -- CMD" },
+      ["an empty command"] = { { "run", "--rootfs", "/r", "--" }, "end with -- CMD" },
+      ["a pod file and a root"] = { { "run", "pod.lua", "--rootfs", "/r", "--", "sh" }, "not both" },
+      ["a pod file and a command"] = { { "run", "pod.lua", "--", "sh" }, "names its own" },
+      ["a pod file and an option of its containers"] = { { "run", "pod.lua", "--user", "web" }, "into the pod file" },
+      ["two pod files"] = { { "run", "a.lua", "b.lua" }, "too many arguments" },
+      ["an unknown option"] = { { "run", "--rotfs", "x", "--", "sh" }, "did you mean '--rootfs'" },
+      ["an unknown command"] = { { "rum", "x" }, "did you mean 'run'" },
+      ["a variable without a name"] = { { "run", "--rootfs", "/r", "--env", "=x", "--", "sh" }, '"=x"' },
+      ["a mount without a destination"] = { { "run", "--rootfs", "/r", "--mount", "source=/a", "--", "sh" }, "destination" },
+      ["a mount to a relative path"] = { { "run", "--rootfs", "/r", "--mount", "src=/a,dst=b", "--", "sh" }, "absolute" },
+      ["a mount of an unknown type"] = { { "run", "--rootfs", "/r", "--mount", "type=nfs,dst=/b", "--", "sh" }, '"nfs"' },
+      ["a mount with an unknown word"] = { { "run", "--rootfs", "/r", "--mount", "src=/a,dst=/b,rox", "--", "sh" }, '"rox"' },
+      ["a plan without a file"] = { { "plan" }, "missing argument 'file'" },
+      ["a plan for an unknown goal"] = { { "plan", "x.lua", "--goal", "win" }, "'stop'" },
+    } do
+      it(name, function()
+        local line = refusal(table.unpack(case[1]))
+        assert.is_truthy(line:find(case[2], 1, true), line)
+      end)
+    end
+  end)
+end)
