@@ -1,0 +1,38 @@
+---Default decisions: how things go away. Stop, delete, roll-back and crash clean-up are one act (derive a plan from
+---what is held, run it); this file says in which order where `needs` leaves it open, how long, and what a failure means.
+local teardown = {}
+
+---The product's release order. What needs something always goes before it; this list orders the rest. Processes end
+---first, then the overlay that keeps bundle, scratch and layers busy; the bundle before the scratch disk it lies on.
+teardown.order = { "process", "stdio", "overlay", "bundle", "scratch", "layer", "disk", "share", "device", "nic", "bridge", "uvm" }
+
+---What a process is told, by goal, and how long it may take to listen. `delete` never signals: what runs is waited for.
+teardown.ladders = {
+  stop = { { "TERM", wait = "10s" }, { "KILL", wait = "10s" } },
+  roll_back = { { "KILL", wait = "10s" } },
+  delete = {},
+}
+
+---How long `delete` waits for the end of a process that is still running.
+teardown.delete_waits = "30s"
+---What a step may take beyond the waits of its ladder: the answers of the guest.
+teardown.answer = "5s"
+
+---Kinds that live inside the guest: when the plan ends the VM anyway, a failure of theirs must not keep the VM alive.
+local IN_GUEST = { "process", "stdio", "overlay", "bundle", "scratch", "layer", "disk", "share", "device", "nic", "bridge" }
+
+---Default edits of a plan.
+---@param plan moonshim.Plan
+---@param ctx { goal: string, ends_vm: boolean, ladder: table[]?, ms: fun(duration: any): integer } ladder: the operator's
+function teardown.edit(plan, ctx)
+  local ladder = ctx.goal == "stop" and ctx.ladder or teardown.ladders[ctx.goal] or {}
+  local within = ctx.ms(teardown.answer)
+  for _, rung in ipairs(ladder) do within = within + ctx.ms(rung.wait) end
+  if #ladder == 0 then within = ctx.ms(teardown.delete_waits) end
+  plan:tune("process", { within = within, retries = 0, args = { ladder = ladder } })
+  if ctx.ends_vm then
+    for _, kind in ipairs(IN_GUEST) do plan:tune(kind, { on_failure = "debt", retries = 0 }) end
+  end
+end
+
+return teardown
