@@ -4,12 +4,10 @@
  * Words      tree = a folder and what is below it on the same mount.
  * Always     1. msh_remove_tree never crosses a mount, never follows a symbolic link, and removes a mount
  *               point only by rmdir; a user's folder bound into the tree cannot lose a file.
- *            2. nothing here recurses on the C stack; depth is bounded by MSH_TREE_DEPTH. */
+ *            2. nothing here recurses on the C stack, and the open folders are few whatever the depth. */
 #ifndef MSH_SYS_TREE_H
 #define MSH_SYS_TREE_H
 #include "base/err.h"
-
-#define MSH_TREE_DEPTH 512 /* deeper trees are refused: out_of_range */
 
 /* Makes every missing folder of `path` with `mode` (before the umask). An existing folder is fine; anything
  * else in the way is already_exists. */

@@ -1,0 +1,72 @@
+/* Making things; msh_remove_tree is in remove.c. */
+#include "sys/tree.h"
+#include "sys/fd.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+static msh_code make_folder(const char *path, unsigned mode, msh_err *err)
+{
+    if (mkdir(path, mode) == 0)
+        return MSH_OK;
+    int e = errno;
+    struct stat st;
+    /* Ask first what is there: mkdir answers EROFS or EACCES for folders that exist, too. */
+    if (stat(path, &st) == 0) {
+        if (S_ISDIR(st.st_mode))
+            return MSH_OK;
+        return msh_fail(err, MSH_ALREADY_EXISTS, "make folder %s: something else is there", path);
+    }
+    return msh_fail_errno(err, e, "make folder %s", path);
+}
+
+msh_code msh_mkdir_p(const char *path, unsigned mode, msh_err *err)
+{
+    char part[PATH_MAX];
+    size_t n = strlen(path);
+    if (n == 0 || n >= sizeof part)
+        return msh_fail(err, MSH_INVALID_ARGUMENT, "make folder: path of %zu bytes", n);
+    memcpy(part, path, n + 1);
+    for (size_t i = 1; i < n; i++) {
+        if (part[i] != '/' || part[i - 1] == '/')
+            continue;
+        part[i] = '\0';
+        msh_code rc = make_folder(part, mode, err);
+        if (rc != MSH_OK)
+            return rc;
+        part[i] = '/';
+    }
+    return make_folder(part, mode, err);
+}
+
+msh_code msh_make_sparse(const char *path, uint64_t bytes, msh_err *err)
+{
+    if (bytes > INT64_MAX)
+        return msh_fail(err, MSH_OUT_OF_RANGE, "make %s: too large", path);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return msh_fail_errno(err, errno, "make %s", path);
+    msh_code rc = MSH_OK;
+    if (ftruncate(fd, (off_t)bytes) != 0) {
+        rc = msh_fail_errno(err, errno, "set the size of %s", path);
+        unlink(path);
+    }
+    msh_fd_close(&fd);
+    return rc;
+}
+
+msh_code msh_mknod_block(const char *path, uint32_t major, uint32_t minor, unsigned mode, msh_err *err)
+{
+    dev_t dev = makedev(major, minor);
+    if (mknod(path, S_IFBLK | (mode & 07777), dev) == 0)
+        return MSH_OK;
+    int e = errno;
+    struct stat st;
+    if (e == EEXIST && lstat(path, &st) == 0 && S_ISBLK(st.st_mode) && st.st_rdev == dev)
+        return MSH_OK;
+    return msh_fail_errno(err, e, "make block node %s", path);
+}
