@@ -115,27 +115,19 @@ function Run:signal(name)
   end
 end
 
----Calls `act(name)` in a task of its own for each signal, until it is closed.
+---Calls `act(name)` in a task of its own for each signal, until what is returned is called.
 local function watch_signals(act)
   local uv = require "luv"
-  local arrived = task.queue()
   local handles = {}
   for name in pairs(SIGNALS) do
     local handle = uv.new_signal()
-    handle:start(name, function() arrived:put(name) end)
+    handle:start(name, function() task.detach(act, name) end)
     handles[#handles + 1] = handle
   end
   -- Writing to a reader that is gone is an error of that write, not the end of us.
   handles[#handles + 1] = uv.new_signal()
   handles[#handles]:start("sigpipe", function() end)
-  local listener = task.spawn(function()
-    while true do
-      local name = arrived:get()
-      task.detach(act, name)
-    end
-  end)
   return function()
-    listener:cancel()
     for _, handle in ipairs(handles) do handle:close() end
   end
 end

@@ -1,0 +1,213 @@
+---Runs build/release/bin/moonshim as a user would, and knows the roots and images that the specs run from.
+---Nothing here waits for ever: whatever is started has a limit, far above what it needs, and is killed at it.
+local uv = require "luv"
+
+local command = {}
+
+local here = uv.cwd()
+local LIMIT = 120000
+
+command.program = here .. "/build/release/bin/moonshim"
+
+-- A folder of this run of the suite: run folders, roots and images. `command.cleanup` removes it.
+command.folder = assert(uv.fs_mkdtemp("/tmp/moonshim-spec.XXXXXX"))
+command.run_dir = command.folder .. "/run"
+
+---Runs a program to its end. Any failure to run it raises.
+---@param program string
+---@param args string[]
+---@param opts { stdin: string?, env: table<string, string>?, cwd: string?, within: integer? }?
+---@return { code: integer, signal: integer, out: string, err: string }
+function command.execute(program, args, opts)
+  local process = command.spawn(program, args, opts)
+  return process:wait()
+end
+
+---@class spec.Process
+---@field pid integer
+---@field out string so far
+---@field err string so far
+local Process = {}
+Process.__index = Process
+
+local function environment(extra)
+  local env = uv.os_environ()
+  env.MOONSHIM_RUN = command.run_dir
+  for name, value in pairs(extra or {}) do env[name] = value end
+  local list = {}
+  for name, value in pairs(env) do list[#list + 1] = name .. "=" .. value end
+  return list
+end
+
+local function collect(self, pipe, name)
+  self.open = self.open + 1
+  pipe:read_start(function(_, data)
+    if data then
+      self[name] = self[name] .. data
+    else
+      pipe:close()
+      self.open = self.open - 1
+    end
+  end)
+end
+
+---Starts a program; `wait` it. What it writes is collected in `out` and `err`.
+---@return spec.Process
+function command.spawn(program, args, opts)
+  opts = opts or {}
+  local stdin = opts.stdin and uv.new_pipe(false) or nil
+  local out, errors = uv.new_pipe(false), uv.new_pipe(false)
+  local self = setmetatable({ out = "", err = "", open = 1, opts = opts, timed_out = false }, Process)
+  local pid
+  self.handle, pid = uv.spawn(program, {
+    args = args, stdio = { stdin, out, errors }, env = environment(opts.env), cwd = opts.cwd, detached = opts.detached,
+  }, function(code, signal)
+    self.code, self.signal = code, signal
+    self.open = self.open - 1
+    self.handle:close()
+  end)
+  if not self.handle then
+    out:close()
+    errors:close()
+    if stdin then stdin:close() end
+    error(("cannot run %s: %s"):format(program, pid))
+  end
+  self.pid = pid
+  collect(self, out, "out")
+  collect(self, errors, "err")
+  if stdin then
+    stdin:write(opts.stdin, function() stdin:close() end)
+  end
+  return self
+end
+
+---Turns the loop until `met()` is true. Fails with what the program wrote when that takes too long, or, unless `wait`
+---asks, when the program ends before.
+---@param what string for the message
+function Process:until_(what, met)
+  local timer = uv.new_timer()
+  local tick = uv.new_timer()
+  timer:start(self.opts.within or LIMIT, 0, function()
+    self.timed_out = true
+    if not self.code then self.handle:kill("sigkill") end
+  end)
+  tick:start(2, 2, function() end) -- so that conditions outside of the loop are looked at
+  while not met() and not self.timed_out and self.open > 0 do uv.run("once") end
+  local ok = met()
+  timer:close()
+  tick:close()
+  if not ok then
+    if self.open > 0 and not self.code then self.handle:kill("sigkill") end
+    while self.open > 0 do uv.run("once") end
+    uv.run("nowait")
+    error(("no %s: %s; stdout: %s; stderr: %s"):format(what, self.timed_out and "it took too long" or "it ended before",
+      self.out:sub(1, 2000), self.err:sub(1, 2000)), 2)
+  end
+  uv.run("nowait")
+end
+
+---@return { code: integer, signal: integer, out: string, err: string }
+function Process:wait()
+  self:until_("end of " .. "the program", function() return self.open == 0 end)
+  return { code = self.code, signal = self.signal, out = self.out, err = self.err }
+end
+
+---Waits until the program has written a text to standard output (or to `where`).
+function Process:wait_for(text, where)
+  where = where or "out"
+  self:until_(("%q on %s"):format(text, where), function() return self[where]:find(text, 1, true) ~= nil end)
+end
+
+function Process:kill(signal)
+  if not self.code then uv.kill(self.pid, signal) end
+end
+
+---`moonshim ARGS...`
+function command.moonshim(args, opts) return command.execute(command.program, args, opts) end
+
+---`moonshim run [options] --rootfs ROOT -- CMD...`
+---@param cmd string[]
+---@param options string[]?
+function command.run(cmd, options, opts)
+  return command.moonshim(command.run_args(cmd, options), opts)
+end
+
+function command.run_args(cmd, options)
+  local args = { "run" }
+  local rooted = false
+  for _, word in ipairs(options or {}) do
+    rooted = rooted or word == "--rootfs" or word == "--layer"
+    args[#args + 1] = word
+  end
+  if not rooted then table.move({ "--rootfs", command.root() }, 1, 2, #args + 1, args) end
+  args[#args + 1] = "--"
+  table.move(cmd, 1, #cmd, #args + 1, args)
+  return args
+end
+
+local made
+local function images()
+  if not made then
+    local result = command.execute("/bin/sh", { here .. "/scripts/make_images", command.folder })
+    assert(result.code == 0, result.err)
+    made = true
+  end
+end
+
+---A busybox root as a folder; specs do not write to it.
+function command.root()
+  images()
+  return command.folder .. "/roots/busybox"
+end
+
+---@param name "base"|"app"
+function command.image(name)
+  images()
+  return command.folder .. "/images/" .. name .. ".ext4"
+end
+
+---A new ext4 image, empty.
+function command.empty_image(name, size)
+  local path = command.folder .. "/" .. name
+  local result = command.execute("/sbin/mkfs.ext4", { "-q", "-F", path, size or "16M" })
+  assert(result.code == 0, result.err)
+  return path
+end
+
+---Writes a file below the suite's folder.
+---@return string path
+function command.write(name, text)
+  local path = command.folder .. "/" .. name
+  command.execute("/bin/mkdir", { "-p", path:match("^(.*)/") })
+  local file = assert(io.open(path, "wb"))
+  file:write(text)
+  file:close()
+  return path
+end
+
+function command.read(path)
+  local file = io.open(path, "rb")
+  if not file then return nil end
+  local text = file:read("a")
+  file:close()
+  return text
+end
+
+---Remembers what of moonshim is on this machine; call the result to fail with a list of what has come since.
+---@return fun()
+function command.leaks()
+  local snapshot = command.folder .. "/leaks.json"
+  local tool = here .. "/scripts/leakcheck"
+  assert(command.execute(tool, { "snapshot", snapshot }).code == 0)
+  return function()
+    local found = command.execute(tool, { "compare", snapshot })
+    if found.code ~= 0 then error("left behind:\n" .. found.out .. found.err, 2) end
+  end
+end
+
+---Removes the suite's folder. Only what is not a mount point: if a mount were left, it is not deleted into.
+function command.cleanup()
+  command.execute("/bin/rm", { "-rf", "--one-file-system", command.folder })
+end
+
+return command
