@@ -40,7 +40,8 @@ typedef enum msh_session_kind {
     MSH_SESSION_ANSWER, /* id, tag, type, payload: the guest answered; the payload may still say "failed" */
     MSH_SESSION_FAILED, /* id, tag, err: deadline_exceeded or unavailable */
     MSH_SESSION_NOTIFY, /* type, payload */
-    MSH_SESSION_ENDED   /* err: the connection was lost; once, after the calls it failed. Not after close */
+    MSH_SESSION_ENDED   /* err: the cause of the loss (code protocol, unavailable, ...); once, after the calls
+                           that it failed. Not after a close */
 } msh_session_kind;
 
 typedef struct msh_session_event {
