@@ -193,6 +193,17 @@ function command.read(path)
   return text
 end
 
+---@return string[] the names in a folder; none when it is not there
+function command.list(folder)
+  local names, scan = {}, uv.fs_scandir(folder)
+  while scan do
+    local name = uv.fs_scandir_next(scan)
+    if not name then break end
+    names[#names + 1] = name
+  end
+  return names
+end
+
 ---Remembers what of moonshim is on this machine; call the result to fail with a list of what has come since.
 ---@return fun()
 function command.leaks()

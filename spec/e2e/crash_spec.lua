@@ -1,12 +1,8 @@
 local command = require "e2e.command"
-local uv = require "luv"
 
 ---The journal of the one run below the suite's run folder, or nil while there is none.
 local function journal()
-  local scan = uv.fs_scandir(command.run_dir)
-  while scan do
-    local name = uv.fs_scandir_next(scan)
-    if not name then return nil end
+  for _, name in ipairs(command.list(command.run_dir)) do
     local text = command.read(command.run_dir .. "/" .. name .. "/journal")
     if text then return text end
   end
@@ -90,8 +86,7 @@ describe("after SIGKILL of moonshim run, moonshim gc leaves nothing", function()
     process:wait_for("up\n")
     process:kill("sigkill")
     process:wait()
-    local scan = uv.fs_scandir(command.run_dir)
-    local path = command.run_dir .. "/" .. uv.fs_scandir_next(scan) .. "/journal"
+    local path = command.run_dir .. "/" .. command.list(command.run_dir)[1] .. "/journal"
     local text = command.read(path)
     local file = assert(io.open(path, "wb"))
     file:write(text:sub(1, #text - 7))

@@ -1,0 +1,143 @@
+local command = require "e2e.command"
+
+-- `require "moonshim"` from a script, on real containers.
+describe("a pod driven from code", function()
+  local moonshim, check_leaks
+  setup(function()
+    command.root()
+    moonshim = require "moonshim"
+    check_leaks = command.leaks()
+  end)
+  after_each(function() check_leaks() end)
+  teardown(function() command.cleanup() end)
+
+  local FOREVER = { "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done" }
+
+  local function spec(containers) return { name = "driven", containers = containers } end
+
+  ---Starts the pod, calls fn(pod), stops the pod whatever happened.
+  local function with_pod(containers, fn)
+    moonshim.run(function()
+      local pod = assert(moonshim.start(moonshim.pod(spec(containers)), { run_dir = command.run_dir }))
+      local ok, e = pcall(fn, pod)
+      local stopped, why = pod:stop()
+      if not ok then error(e, 0) end
+      assert(stopped, why)
+    end)
+  end
+
+  local function plain(extra)
+    local c = { rootfs = command.root(), args = FOREVER }
+    for key, value in pairs(extra or {}) do c[key] = value end
+    return c
+  end
+
+  it("executes commands: output, code, environment over the container's, working directory, user", function()
+    with_pod({ web = plain { env = { BASE = "1", PATH = "/bin" } } }, function(pod)
+      local p = assert(pod.web:exec { "sh", "-c", "pwd; echo $BASE $EXTRA; id -u; exit 5",
+        env = { EXTRA = "2" }, cwd = "/etc", user = "nobody" })
+      assert.equal(5, p:wait())
+      assert.equal("/etc\n1 2\n65534\n", p:output())
+    end)
+  end)
+
+  it("answers an exec of a program that is not there with an error that names it, and goes on", function()
+    with_pod({ web = plain() }, function(pod)
+      local p, e = pod.web:exec { "nosuchcmd" }
+      assert.is_nil(p)
+      assert.is_truthy(e.message:find("nosuchcmd", 1, true), e.message)
+      assert.equal(0, assert(pod.web:exec { "true" }):wait())
+    end)
+  end)
+
+  it("ends an exec whose background child keeps stdout open within the drain deadline", function()
+    with_pod({ web = plain() }, function(pod)
+      local p = assert(pod.web:exec { "sh", "-c", "sleep 600 & echo done" })
+      assert.equal(0, p:wait())
+      assert.equal("done\n", p:output())
+    end)
+  end)
+
+  it("runs execs beside each other, each with its own exit", function()
+    with_pod({ web = plain() }, function(pod)
+      local processes = {}
+      for i = 1, 20 do processes[i] = assert(pod.web:exec { "sh", "-c", "echo " .. i .. "; exit " .. i }) end
+      for i, p in ipairs(processes) do
+        assert.equal(i, p:wait())
+        assert.equal(i .. "\n", p:output())
+      end
+    end)
+  end)
+
+  it("kills an exec with its signal in the status, and refuses signals that do not exist", function()
+    with_pod({ web = plain() }, function(pod)
+      local p = assert(pod.web:exec { "sleep", "600" })
+      for _, wrong in ipairs { "nope", 0, -1, 65, "" } do
+        local ok, e = p:kill(wrong)
+        assert.is_nil(ok)
+        assert.equal("invalid_argument", e.code)
+      end
+      assert(p:kill("SIGKILL"))
+      assert.equal(137, p:wait())
+    end)
+  end)
+
+  it("ends at once an exec's data when its standard input is closed", function()
+    with_pod({ web = plain() }, function(pod)
+      local p = assert(pod.web:exec { "wc", "-c", stdin = ("x"):rep(100000) })
+      assert.equal(0, p:wait())
+      assert.equal("100000", p:output():match("%d+"))
+    end)
+  end)
+
+  it("removes one of two containers that share a layer and a scratch disk; the other is unharmed", function()
+    local disk = command.empty_image("both.ext4")
+    local function one()
+      return { layers = { command.image("base"), command.image("app") }, scratch = { path = disk }, args = FOREVER }
+    end
+    with_pod({ a = one(), b = one() }, function(pod)
+      assert.equal(0, assert(pod.a:exec { "sh", "-c", "echo A > /mine" }):wait())
+      assert.equal(0, assert(pod.b:exec { "sh", "-c", "echo B > /mine" }):wait())
+      assert(pod.a:stop())
+      local p = assert(pod.b:exec { "sh", "-c", "cat /mine /app/greeting; echo more > /more; cat /more" })
+      assert.equal(0, p:wait())
+      assert.equal("B\nhello from the top layer\nmore\n", p:output())
+      assert.equal("running", pod.b:state())
+    end)
+  end)
+
+  it("prints the plan of its end, and the plan is the same after printing", function()
+    with_pod({ web = plain() }, function(pod)
+      local text = tostring(pod:plan("stop"))
+      assert.is_truthy(text:find("process", 1, true))
+      assert.equal(text, tostring(pod:plan("stop")))
+      assert.equal("running", pod.web:state())
+    end)
+  end)
+
+  it("tells its life as a timeline", function()
+    local pod
+    with_pod({ web = plain() }, function(p) pod = p end)
+    assert.is_truthy(pod:timeline():find("web", 1, true))
+  end)
+
+  it("can be stopped twice and by two at a time", function()
+    moonshim.run(function()
+      local pod = assert(moonshim.start(moonshim.pod(spec { web = plain() }), { run_dir = command.run_dir }))
+      local task = require "moonshim.task"
+      task.all { function() return assert(pod:stop()) end, function() return assert(pod:stop()) end }
+      assert(pod:stop())
+    end)
+  end)
+
+  it("answers calls on what is gone with an error, and never crashes", function()
+    local pod
+    with_pod({ web = plain() }, function(p) pod = p end)
+    moonshim.run(function()
+      local p, e = pod:container("web"):exec { "true" }
+      assert.is_nil(p)
+      assert.is_string(e.code)
+      collectgarbage()
+    end)
+  end)
+end)
