@@ -1,6 +1,7 @@
 #include "bind/module.h"
 #include "base/time.h"
 #include "bind/json.h"
+#include "bind/script.h"
 #include <luv/luv.h>
 
 /* core.now() -> integer      milliseconds of the monotonic clock [-0, +1, -] */
@@ -78,5 +79,7 @@ LUALIB_API int luaopen_moonshim_core(lua_State *L)
     lua_setfield(L, -2, "codes");
     msh_l_open_json(L);
     lua_setfield(L, -2, "json");
+    msh_l_open_script(L);
+    lua_setfield(L, -2, "script");
     return 1;
 }

@@ -5,7 +5,7 @@
 #include <string.h>
 
 typedef struct msh_path {
-    char text[160]; /* cut at its front when it gets longer */
+    char text[160]; /* the end is cut off when it gets longer */
 } msh_path;
 
 static inline void msh_path_front(msh_path *p, const char *part)
@@ -13,6 +13,9 @@ static inline void msh_path_front(msh_path *p, const char *part)
     char old[sizeof p->text];
     memcpy(old, p->text, sizeof old);
     snprintf(p->text, sizeof p->text, "%.60s%s%s", part, old[0] != '\0' && old[0] != '[' ? "." : "", old);
+    for (char *c = p->text; *c != '\0'; c++) /* it becomes part of a one-line message */
+        if ((unsigned char)*c < ' ' || *c == 0x7f)
+            *c = '?';
 }
 
 static inline void msh_path_front_index(msh_path *p, long long i)

@@ -1,0 +1,147 @@
+/* Library functions that could run very long inside one instruction, where no hook reaches: what they would do at
+ * worst is computed first, and refused when it is too much. */
+#include "bind/sandbox.h"
+#include <math.h>
+#include <string.h>
+
+#define STEPS_MAX 3e8        /* worst case of one pattern match: about a second */
+#define REP_BYTES (16 << 20) /* longest result of string.rep */
+#define MOVE_MAX  1000000    /* most elements of one table.move */
+
+static int call_original(lua_State *L)
+{
+    return lua_tocfunction(L, lua_upvalueindex(1))(L); /* same frame, so messages name the function */
+}
+
+/* How often the parts of a pattern can be shared out over a text of `n` bytes: with k repetitions there are
+ * binomial(n + k, k) ways, and a matcher that backtracks tries them all when nothing fits. */
+static double worst_case(const char *p, size_t np, size_t n)
+{
+    double steps = 1, len = (double)n + 1;
+    unsigned k = 0;
+    bool anchored = np > 0 && p[0] == '^';
+    size_t i = anchored ? 1 : 0;
+    if (!anchored)
+        k++; /* where it starts */
+    while (i < np) {
+        char c = p[i++];
+        if (c == '(' || c == ')')
+            continue;
+        if (c == '%' && i < np) {
+            char d = p[i++];
+            if (d == 'b') {
+                steps *= len; /* a balanced pair is searched for over the rest of the text */
+                i += 2;
+                continue;
+            }
+            if (d == 'f')
+                continue; /* the set that follows is read as one */
+            if (d >= '0' && d <= '9')
+                steps *= 2; /* compares a capture */
+        } else if (c == '[') {
+            if (i < np && p[i] == '^')
+                i++;
+            if (i < np && p[i] == ']')
+                i++; /* a first ] is a member */
+            while (i < np && p[i] != ']')
+                i += p[i] == '%' && i + 1 < np ? 2 : 1;
+            i++;
+        }
+        if (i < np && (p[i] == '*' || p[i] == '+' || p[i] == '-')) {
+            k++;
+            i++;
+        } else if (i < np && p[i] == '?') {
+            steps *= 2;
+            i++;
+        }
+    }
+    for (unsigned j = 1; j <= k && steps < 1e18; j++)
+        steps *= ((double)n + j) / j;
+    return steps;
+}
+
+static int l_pattern(lua_State *L)
+{
+    size_t n = 0, np = 0;
+    const char *s = lua_isstring(L, 1) ? lua_tolstring(L, 1, &n) : NULL;
+    const char *p = lua_isstring(L, 2) ? lua_tolstring(L, 2, &np) : NULL;
+    if (s != NULL && p != NULL && worst_case(p, np, n) > STEPS_MAX)
+        return luaL_error(
+            L,
+            "this pattern could take far too long on a string of %I bytes; use fewer repetitions or "
+            "a shorter string",
+            (lua_Integer)n);
+    msh_script_charge(L, 1 + n / 16);
+    return call_original(L);
+}
+
+/* find with plain = true is linear */
+static int l_find(lua_State *L)
+{
+    if (!lua_toboolean(L, 4))
+        return l_pattern(L);
+    msh_script_charge(L, 1 + (lua_isstring(L, 1) ? lua_rawlen(L, 1) : 0) / 16);
+    return call_original(L);
+}
+
+static int l_rep(lua_State *L)
+{
+    size_t n, nsep = 0;
+    luaL_checklstring(L, 1, &n);
+    lua_Integer times = luaL_checkinteger(L, 2);
+    luaL_optlstring(L, 3, "", &nsep);
+    double bytes = (double)(n + nsep) * (double)times;
+    if (times > REP_BYTES || bytes > REP_BYTES)
+        return luaL_error(L, "string.rep: the result would have more than %d bytes", REP_BYTES);
+    msh_script_charge(L, 1 + (times > 0 ? (uint64_t)times : 0) / 8);
+    return call_original(L);
+}
+
+/* A table that tells its own length could tell an endless one. */
+static void own_length(lua_State *L)
+{
+    if (luaL_getmetafield(L, 1, "__len") != LUA_TNIL)
+        luaL_error(L, "a table with __len is not accepted here");
+}
+
+static int l_table(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    own_length(L);
+    msh_script_charge(L, 1 + lua_rawlen(L, 1) / 64);
+    return call_original(L);
+}
+
+static int l_sort(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    own_length(L);
+    double n = (double)lua_rawlen(L, 1);
+    msh_script_charge(L, 1 + (uint64_t)(n * log2(n + 1)));
+    return call_original(L);
+}
+
+static int l_move(lua_State *L)
+{
+    lua_Integer from = luaL_checkinteger(L, 2), to = luaL_checkinteger(L, 3);
+    if (to >= from && (lua_Unsigned)to - (lua_Unsigned)from >= MOVE_MAX)
+        return luaL_error(L, "table.move: more than %d elements", MOVE_MAX);
+    msh_script_charge(L, 1 + (to >= from ? (uint64_t)(to - from) : 0) / 4);
+    return call_original(L);
+}
+
+void msh_sandbox_bound(lua_State *S, const char *library)
+{
+    static const luaL_Reg strings[] = {{"find", l_find},    {"match", l_pattern}, {"gmatch", l_pattern},
+                                       {"gsub", l_pattern}, {"rep", l_rep},       {NULL, NULL}};
+    static const luaL_Reg tables[] = {
+        {"insert", l_table}, {"remove", l_table}, {"sort", l_sort}, {"move", l_move}, {NULL, NULL}};
+    const luaL_Reg *r = strcmp(library, "string") == 0  ? strings
+                        : strcmp(library, "table") == 0 ? tables
+                                                        : NULL;
+    for (; r != NULL && r->name != NULL; r++) {
+        lua_getfield(S, -2, r->name);
+        lua_pushcclosure(S, r->func, 1);
+        lua_setfield(S, -2, r->name);
+    }
+}
