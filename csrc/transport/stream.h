@@ -5,7 +5,7 @@
  * Ownership  the maker gives a stream; msh_stream_close takes it. Data given to a reader is borrowed for the
  *            call. Data given to msh_stream_write is copied where it cannot leave at once.
  * Always     1. no function here runs a callback before it returns; callbacks come from the loop.
- *            2. after msh_stream_close no callback runs; writes that were queued are dropped.
+ *            2. after msh_stream_close no callback runs; writes that are still queued may be dropped.
  *            3. a `done` runs once, with NULL or the reason; a call that fails never runs it.
  *            4. what waits to be written is bounded by `limit`; beyond it write answers resource_exhausted
  *               (one write into an empty queue is always taken whole).
