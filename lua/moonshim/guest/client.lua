@@ -1,0 +1,312 @@
+--- The guest as a Lua object: one method per request, one error value per refusal.
+--
+-- Layer      guest: uses moonshim.core (bridge, json) through its arguments, task, classify. Knows no kind.
+-- Words      bridge = core.bridge object or a fake with call, abandon, close, state.
+-- Ownership  the client closes its bridge; the bridge owns the stream.
+-- Always     1. everything raises error values with origin "guest" (the guest said no) or "shim" (nobody answered).
+--            2. a request that changes the guest is never cancelled by its caller: it runs to its answer or to its
+--               own deadline. Questions and waits are abandoned at once; a late answer is dropped by the bridge.
+--            3. no notification is lost: those that come before a listener wait in a bounded list.
+-- See        spec/unit/guest/client_spec.lua
+local classify = require "moonshim.classify"
+local err = require "moonshim.err"
+local layout = require "moonshim.guest.layout"
+local messages = require "moonshim.guest.messages"
+local task = require "moonshim.task"
+
+---@class moonshim.guest.Client
+---@field capabilities table what the guest said at negotiation
+---@field private bridge any
+---@field private json any
+local Client = {}
+Client.__index = Client
+
+local client = {}
+
+-- Milliseconds. A request that has no deadline of its own (no task deadline around it) gets these.
+local LIMITS = { default = 300000, negotiate = 120000 }
+-- Notifications kept for a listener that is not there yet.
+local MAX_EARLY = 256
+-- A guest text in an error message is cut: it may be a whole stack trace.
+local MAX_TEXT = 400
+
+local function one_line(text)
+  text = tostring(text):gsub("[%c]+", " ")
+  if #text > MAX_TEXT then text = text:sub(1, MAX_TEXT) .. "..." end
+  return text
+end
+
+--- Signed 32-bit numbers of the wire as unsigned; anything else is the guest's mistake.
+local function integer(v, name, op)
+  local n = math.tointeger(v)
+  if not n then err.raise("protocol", "%s: the guest answered %s = %s, expected a number", op, name, tostring(v)) end
+  return n
+end
+
+---@param bridge any core.bridge object; taken
+---@param opts { json: any?, limits: table<string, integer>? }?
+---@return moonshim.guest.Client
+function client.new(bridge, opts)
+  opts = opts or {}
+  return setmetatable({
+    bridge = bridge,
+    json = opts.json or require("moonshim.core").json,
+    limits = setmetatable(opts.limits or {}, { __index = LIMITS }),
+    capabilities = {},
+    early = {},
+    listeners = {},
+    lost_signal = task.signal(),
+  }, Client)
+end
+
+--- Puts a bridge on a connected stream and a client on the bridge. Takes the stream.
+---@param stream any core stream
+---@param opts { core: any?, json: any?, first_id: integer?, max_frame: integer?, limits: table? }?
+---@return moonshim.guest.Client
+function client.connect(stream, opts)
+  opts = opts or {}
+  local core = opts.core or require "moonshim.core"
+  local self -- the callbacks come from the loop, after this function has returned
+  local bridge = err.try(core.bridge(stream, {
+    on_notify = function(kind, payload) self:notified(kind, payload) end,
+    on_lost = function(e) self:lost(e) end,
+    max_frame = opts.max_frame,
+    first_id = opts.first_id,
+  }))
+  self = client.new(bridge, { json = opts.json or core.json, limits = opts.limits })
+  return self
+end
+
+-- Notifications and loss ---------------------------------------------------------------------------------------
+
+---@private
+function Client:notified(kind, payload)
+  if kind ~= messages.NOTIFICATION then return end -- a newer guest may say more than we know
+  local event = self.json.decode(payload)
+  if type(event) ~= "table" or type(event.ContainerId) ~= "string" then return end
+  if #self.listeners == 0 then
+    if #self.early >= MAX_EARLY then table.remove(self.early, 1) end
+    self.early[#self.early + 1] = event
+    return
+  end
+  for _, fn in ipairs(self.listeners) do fn(event) end
+end
+
+--- `fn(event)` gets every container notification: { ContainerId, Type, Operation, Result }. Those that came before
+--- the first listener are delivered at once.
+---@param fn fun(event: table)
+function Client:on_notify(fn)
+  self.listeners[#self.listeners + 1] = fn
+  local early = self.early
+  self.early = {}
+  for _, event in ipairs(early) do fn(event) end
+end
+
+---@private
+function Client:lost(e)
+  if self.lost_error then return end
+  self.lost_error = err.new("unavailable", "the guest connection is lost: " .. one_line(e and e.message or "closed"),
+    { origin = "shim", op = "bridge" })
+  self.lost_signal:fire(self.lost_error)
+end
+
+--- The error that ended the connection, or nil while it lives.
+function Client:is_lost() return self.lost_error end
+
+--- Waits for the end of the connection and returns why it ended.
+---@async
+function Client:wait_lost() return self.lost_signal:wait() end
+
+--- Idempotent. Calls in flight end with `unavailable`.
+function Client:close()
+  self:lost(err.new("unavailable", "closed by us"))
+  self.bridge:close()
+end
+
+-- Calls --------------------------------------------------------------------------------------------------------
+
+---@private
+function Client:answer(op, payload)
+  local answer, e = self.json.decode(payload)
+  if type(answer) ~= "table" then
+    err.raise("protocol", "%s: the guest's answer is not JSON: %s", op, one_line(e and e.message or payload:sub(1, 80)))
+  end
+  local result = integer(answer.Result or 0, "Result", op)
+  if result ~= 0 then
+    local text = type(answer.ErrorMessage) == "string" and answer.ErrorMessage or ("HRESULT 0x%08x"):format(result & 0xffffffff)
+    error(classify.refusal("guest", op, result & 0xffffffff, ("%s: %s"):format(op, one_line(text))), 0)
+  end
+  return answer
+end
+
+---@private
+function Client:exchange(op, kind, request, within)
+  local payload = err.try(self.json.encode(request))
+  local answer = task.await(function(resume)
+    local id, e = self.bridge:call(kind, payload, within, function(text, failure)
+      if text then return resume(text) end
+      resume.fail(err.new(failure.code, op .. ": " .. failure.message, { origin = "shim", op = op, hresult = failure.hresult }))
+    end)
+    if not id then
+      resume.fail(err.new(e.code, op .. ": " .. e.message, { origin = "shim", op = op }))
+      return nil
+    end
+    return function() self.bridge:abandon(id) end
+  end)
+  return self:answer(op, answer)
+end
+
+---@private
+function Client:within(op)
+  local limit, left = self.limits[op] or self.limits.default, task.remaining()
+  if left and left < limit then return math.max(left, 1) end
+  return limit
+end
+
+--- A question: its caller may give up at any time.
+---@private
+function Client:ask(op, kind, request) return self:exchange(op, kind, request, self:within(op)) end
+
+--- A change: runs to its answer or its deadline whatever happens to the caller.
+---@private
+function Client:change(op, kind, request)
+  local within = self:within(op)
+  return task.shield(function() return self:exchange(op, kind, request, within) end)
+end
+
+-- Requests -----------------------------------------------------------------------------------------------------
+
+local T = messages.types
+
+--- First exchange on a new connection. Returns and keeps the guest's capabilities.
+---@async
+---@return table
+function Client:negotiate()
+  local answer = self:ask("negotiate", T.negotiate, messages.negotiate())
+  if math.tointeger(answer.Version) ~= messages.VERSION then
+    err.raise("protocol", "negotiate: the guest speaks version %s, this shim speaks %d", tostring(answer.Version), messages.VERSION)
+  end
+  local capabilities = answer.Capabilities
+  if type(capabilities) ~= "table" or capabilities.GuestDefinedCapabilities == nil then
+    err.raise("protocol", "negotiate: the guest's answer has no GuestDefinedCapabilities")
+  end
+  self.capabilities = type(capabilities.GuestDefinedCapabilities) == "table" and capabilities.GuestDefinedCapabilities or {}
+  return capabilities
+end
+
+--- Makes a container; its init waits for `execute`.
+---@async
+---@param document string JSON text of the container document
+function Client:create(id, document) self:change("create", T.create, messages.create(id, document)) end
+
+---@async
+function Client:start(id) self:change("start", T.start, messages.plain(id)) end
+
+--- Starts init (no OciProcess), an exec (OciProcess) or a process of the VM itself (id = layout.NULL).
+---@async
+---@param params table see messages.process_parameters
+---@param ports { stdin: integer?, stdout: integer?, stderr: integer? }?
+---@return integer pid in the VM's pid namespace
+function Client:execute(id, params, ports)
+  local text = err.try(self.json.encode(messages.process_parameters(params, ports)))
+  local answer = self:change("execute", T.execute, messages.execute(id, text, ports))
+  return integer(answer.ProcessId, "ProcessId", "execute")
+end
+
+--- Waits for the exit. Without `timeout_ms` for ever; a wait that expires raises `deadline_exceeded`.
+---@async
+---@param timeout_ms integer?
+---@return integer code
+function Client:wait(id, pid, timeout_ms)
+  -- The guest's own limit ends a bounded wait; the bridge's is only there for a guest that is silent.
+  local limit = timeout_ms and timeout_ms + self.limits.default
+  local answer = self:exchange("wait", T.wait, messages.wait(id, pid, timeout_ms), limit)
+  return integer(answer.ExitCode or 0, "ExitCode", "wait")
+end
+
+---@async
+---@param signal integer Linux number
+function Client:signal(id, pid, signal) self:change("signal", T.signal, messages.signal(id, pid, signal)) end
+
+---@async
+function Client:resize(id, pid, rows, columns) self:ask("resize", T.resize, messages.resize(id, pid, rows, columns)) end
+
+--- Asks for properties, for example { "ProcessList" } or { "Statistics" }; the inner document is decoded.
+---@async
+---@param types string[]
+---@return table
+function Client:properties(id, types)
+  local query = err.try(self.json.encode { PropertyTypes = types })
+  local answer = self:ask("properties", T.properties, messages.properties(id, query))
+  if answer.Properties == nil or answer.Properties == "" then return {} end
+  local inner = type(answer.Properties) == "string" and self.json.decode(answer.Properties)
+  if type(inner) ~= "table" then err.raise("protocol", "properties: the guest's answer holds no JSON document") end
+  return inner
+end
+
+---@async
+---@param request_type "Add"|"Remove"|"Update"
+function Client:modify(id, request_type, resource_type, settings)
+  local op = ("modify.%s.%s"):format(request_type:lower(), resource_type)
+  self:change(op, T.modify, messages.modify(id, request_type, resource_type, settings))
+end
+
+--- Asks init to end (TERM), or ends it (KILL).
+---@async
+---@param forced boolean
+function Client:shutdown(id, forced)
+  self:change("shutdown", forced and T.shutdown_forced or T.shutdown, messages.plain(id))
+end
+
+--- Forgets a container: runtime state, bundle, its scratch folder.
+---@async
+function Client:delete_state(id) self:change("delete_state", T.delete_state, messages.plain(id)) end
+
+---@async
+---@return string
+function Client:dump_stacks()
+  if not self.capabilities.DumpStacksSupported then return "" end
+  local answer = self:ask("dump_stacks", T.dump_stacks, messages.plain(layout.NULL))
+  return type(answer.GuestStacks) == "string" and answer.GuestStacks or ""
+end
+
+-- Resources of the VM ------------------------------------------------------------------------------------------
+
+function Client:map_disk(facts) self:modify(layout.NULL, "Add", "MappedVirtualDisk", messages.disk_settings(facts)) end
+function Client:unmap_disk(facts) self:modify(layout.NULL, "Remove", "MappedVirtualDisk", messages.disk_settings(facts)) end
+
+--- The guest lets go of a disk; must come before the host takes it away.
+function Client:eject(controller, lun)
+  self:modify(layout.NULL, "Remove", "SCSIDevice", { Controller = controller, Lun = lun })
+end
+
+function Client:map_directory(facts) self:modify(layout.NULL, "Add", "MappedDirectory", messages.directory_settings(facts)) end
+function Client:unmap_directory(facts)
+  self:modify(layout.NULL, "Remove", "MappedDirectory", messages.directory_settings(facts))
+end
+
+---@param spec { container: string, root: string, layers: string[], scratch: string? } layers top-most first
+function Client:combine_layers(spec) self:modify(layout.NULL, "Add", "CombinedLayers", messages.layers_settings(spec)) end
+function Client:remove_layers(spec) self:modify(layout.NULL, "Remove", "CombinedLayers", messages.layers_settings(spec)) end
+
+--- Runs a program of the VM (not of a container) and returns its exit status.
+---@async
+---@param args string[]
+---@return integer code
+function Client:run(args)
+  local pid = self:execute(layout.NULL, { CommandArgs = args, WorkingDirectory = "/" })
+  return self:wait(layout.NULL, pid)
+end
+
+--- Writes a file system of the guest to its disk.
+---@async
+---@param path string guest path
+function Client:syncfs(path)
+  local code = self:run { layout.AGENT, "syncfs", path }
+  if code ~= 0 then
+    error(err.new("unknown", ("syncfs %s: exit status %d"):format(path, code), { origin = "guest", op = "syncfs" }), 0)
+  end
+end
+
+client.Client = Client
+return client

@@ -1,0 +1,87 @@
+--- Host drivers by name, and the document that describes a utility VM.
+--
+-- A driver (lua/moonshim/host/<name>.lua) has, all raising:
+--   reserve(id, document) -> facts            what the VM will be called and where it lives; no effect
+--   create(id, document, facts?) -> uvm       facts: those of reserve, else they are made
+--   open(facts) -> uvm                        raises gone when that incarnation has ended
+--   terminate(facts)                          from any process, any number of times; removes all that is left of it
+--   run_dir(id) -> path                       folder of the VM; its journal lies in it
+-- and a uvm:
+--   start() -> found      modify(request, found?) -> found      query(what) -> table      capabilities() -> table
+--   listen(port) -> { accept(self) -> stream, close(self) }     wait() -> { reason, code?, signal? }
+--   terminate()           alive() -> boolean                    socket_dir() -> path      tail() -> string?
+-- Requests are HCS ModifySettingRequests: { ResourcePath, RequestType, Settings }.
+local err = require "moonshim.err"
+local suggest = require "moonshim.suggest"
+
+local host = {}
+
+host.NAMES = { "local" }
+
+--- The SCSI controllers of every document, in order; a request may name one by GUID or by number.
+host.CONTROLLERS = {
+  [0] = "df6d0690-79e5-55b6-a5ec-c1e2f77f580a",
+  [1] = "0110f83b-de10-5172-a266-78bca56bf50a",
+  [2] = "b5d2d8d4-3a75-51bf-945b-3444dc6b8579",
+  [3] = "305891a9-b251-5dfe-91a2-c25d9212275b",
+}
+host.LUNS = 64
+
+--- The driver called `name`. Raises `invalid_argument` with the known names.
+---@param name string
+function host.get(name)
+  for _, known in ipairs(host.NAMES) do
+    if known == name then return require("moonshim.host." .. known) end
+  end
+  return err.raise("invalid_argument", "there is no host %q%s", tostring(name), suggest.hint(name, host.NAMES))
+end
+
+--- A document for a VM of ordinary pods.
+---@param opts { memory_mb: integer?, processors: integer?, dies_with_shim: boolean? }?
+---@return table
+function host.document(opts)
+  opts = opts or {}
+  local scsi = {}
+  for i = 0, 3 do scsi[host.CONTROLLERS[i]] = {} end
+  local topology = {}
+  if opts.memory_mb then topology.Memory = { SizeInMB = opts.memory_mb, AllowOvercommit = true } end
+  if opts.processors then topology.Processor = { Count = opts.processors } end
+  return {
+    Owner = "moonshim",
+    SchemaVersion = { Major = 2, Minor = 1 },
+    ShouldTerminateOnLastHandleClosed = opts.dies_with_shim or nil,
+    VirtualMachine = {
+      StopOnReset = true,
+      ComputeTopology = next(topology) and topology or nil,
+      Devices = { Scsi = scsi, Plan9 = {} },
+    },
+  }
+end
+
+--- Controller and LUN of a SCSI resource path, or nil.
+---@param path string
+---@return integer? controller
+---@return integer? lun
+function host.scsi_address(path)
+  local controller, lun = path:match "^VirtualMachine/Devices/Scsi/([^/]+)/Attachments/(%d+)$"
+  if not controller then return nil end
+  local number = math.tointeger(tonumber(controller))
+  for i, guid in pairs(host.CONTROLLERS) do
+    if guid == controller:lower() then number = i end
+  end
+  lun = math.tointeger(tonumber(lun))
+  if not number or number < 0 or number > 3 or lun >= host.LUNS then
+    err.raise("invalid_argument", "%q is no SCSI slot: controllers are 0..3, LUNs 0..%d", path, host.LUNS - 1)
+  end
+  return number, lun
+end
+
+function host.scsi_path(controller, lun)
+  return ("VirtualMachine/Devices/Scsi/%d/Attachments/%d"):format(controller, lun)
+end
+
+host.PLAN9_PATH = "VirtualMachine/Devices/Plan9/Shares"
+--- Flags of a Plan9 share.
+host.SHARE_READ_ONLY, host.SHARE_LINUX_METADATA, host.SHARE_RESTRICT = 0x1, 0x4, 0x80
+
+return host

@@ -1,0 +1,262 @@
+--- Processes, control groups and folders of a local VM, as far as Lua has to look at them.
+--
+-- Layer    host: luv and moonshim.core.
+-- Always   a process is only signalled by pid and start time, read before it was looked at.
+local err = require "moonshim.err"
+local task = require "moonshim.task"
+
+local process = {}
+
+local CGROUPS = "/sys/fs/cgroup"
+local MAX_LINE = 4096
+local TAIL_BYTES, TAIL_LINES = 4096, 4
+-- Rounds of looking for stragglers: each kills what it finds, so only a fork in the same moment needs another.
+local ROUNDS = 50
+
+local function core() return require "moonshim.core" end
+local function uv() return require "luv" end
+
+local function read_file(path, limit)
+  local file = io.open(path, "rb")
+  if not file then return nil end
+  local text = file:read(limit or 65536)
+  file:close()
+  return text
+end
+
+local function entries(dir)
+  local out = {}
+  local scan = uv().fs_scandir(dir)
+  while scan do
+    local name, kind = uv().fs_scandir_next(scan)
+    if not name then break end
+    out[#out + 1] = { name = name, kind = kind }
+  end
+  table.sort(out, function(a, b) return a.name < b.name end)
+  return out
+end
+
+-- The agent's program --------------------------------------------------------------------------------------------
+
+local function executable(path) return path and uv().fs_access(path, "X") and path or nil end
+
+local function folder_of_sources()
+  local source = debug.getinfo(1, "S").source
+  return source:match "^@(.*)/lua/moonshim/host/[^/]+$"
+end
+
+--- Path of `moonshim-guest`. Raises `not_found` with where it was looked for.
+---@return string
+function process.agent()
+  local named = os.getenv "MOONSHIM_GUEST"
+  if named then
+    return executable(named) or err.raise("not_found", "MOONSHIM_GUEST=%s is not an executable file", named)
+  end
+  local places = {}
+  local exe = uv().exepath()
+  if exe then places[#places + 1] = exe:match "^(.*)/" end
+  for _, top in ipairs { folder_of_sources() or false, "." } do
+    if top then
+      places[#places + 1] = top .. "/build/release/bin"
+      places[#places + 1] = top .. "/build/release"
+    end
+  end
+  for dir in (os.getenv "PATH" or ""):gmatch "[^:]+" do places[#places + 1] = dir end
+  for _, dir in ipairs(places) do
+    local path = executable(dir .. "/moonshim-guest")
+    if path then return uv().fs_realpath(path) or path end
+  end
+  return err.raise("not_found", "moonshim-guest is not there: build it, or set MOONSHIM_GUEST to its path")
+end
+
+-- Boot -----------------------------------------------------------------------------------------------------------
+
+local function first_line(text)
+  local line = text:match "^([^\n]*)\n"
+  if line then return line end
+  if #text > MAX_LINE then return text:sub(1, 80) end
+  return nil
+end
+
+local function parse(line)
+  local said = core().json.decode(line)
+  if type(said) == "table" and type(said.error) == "string" then err.raise("failed_precondition", "boot failed: %s", said.error) end
+  local pid = type(said) == "table" and math.tointeger(said.pid)
+  local start_time = pid and math.tointeger(said.start_time)
+  if not start_time or pid < 2 then err.raise("protocol", "boot said %q instead of a pid", line:sub(1, 80)) end
+  return { pid = pid, start_time = start_time }
+end
+
+--- Starts the agent's boot program and waits for its line. `on_exit(code, signal)` comes when it ends, at any time.
+--- The caller's deadline ends the wait; then boot is killed (pid 1 is not: see kill_tree).
+---@async
+---@param args string[]
+---@param on_exit fun(code: integer, signal: integer)
+---@return { pid: integer, start_time: integer }
+function process.boot(args, on_exit)
+  local program = process.agent()
+  local out = assert(uv().new_pipe(false))
+  local handle, pid
+  local line = task.await(function(resume)
+    local said = ""
+    local function settle(fn, ...)
+      if not out:is_closing() then out:close() end
+      return fn(...)
+    end
+    handle, pid = uv().spawn(program, {
+      args = args,
+      stdio = { nil, out, nil },
+      env = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" },
+      cwd = "/",
+      detached = true, -- the terminal's Ctrl-C is not for the VM
+    }, function(code, signal)
+      handle:close()
+      on_exit(code, signal)
+    end)
+    if not handle then
+      return settle(resume.fail, err.new("unavailable", ("cannot run %s: %s"):format(program, tostring(pid))))
+    end
+    handle:unref()
+    out:read_start(function(e, bytes)
+      if bytes then said = said .. bytes end
+      local whole = first_line(said)
+      if whole then return settle(resume, whole) end
+      if e or not bytes then
+        settle(resume.fail, err.new("unavailable", "boot ended without a word"))
+      end
+    end)
+    return function()
+      settle(function() end)
+      if not handle:is_closing() then handle:kill "sigkill" end
+    end
+  end)
+  return parse(line)
+end
+
+-- Ending ---------------------------------------------------------------------------------------------------------
+
+local function in_group(path, found)
+  for pid in (read_file(path .. "/cgroup.procs") or ""):gmatch "%d+" do found[math.tointeger(tonumber(pid))] = true end
+  for _, entry in ipairs(entries(path)) do
+    if entry.kind == "directory" then in_group(path .. "/" .. entry.name, found) end
+  end
+end
+
+--- The group `name` in every hierarchy.
+local function groups(name)
+  local out = { CGROUPS .. "/" .. name }
+  for _, entry in ipairs(entries(CGROUPS)) do
+    if entry.kind == "directory" then out[#out + 1] = ("%s/%s/%s"):format(CGROUPS, entry.name, name) end
+  end
+  return out
+end
+
+--- Boot processes of the run dir, also those that have not joined a group yet: their command line names it.
+local function boots(run_dir, found)
+  local mark = ("\0boot\0--root-dir\0%s\0"):format(run_dir)
+  for _, entry in ipairs(entries "/proc") do
+    if entry.name:find "^%d+$" then
+      local text = read_file("/proc/" .. entry.name .. "/cmdline", 4096)
+      if text and text:find(mark, 1, true) then found[math.tointeger(tonumber(entry.name))] = true end
+    end
+  end
+end
+
+local function ends(pid, start_time)
+  if not start_time or core().sys.start_time(pid) ~= start_time then return end
+  local ok, e = core().sys.kill_process { pid = pid, start_time = start_time, signal = 9 }
+  if not ok then
+    if err.is(e, "gone") then return end
+    error(err.from(e), 0)
+  end
+  task.await(function(resume)
+    local watch, why = core().sys.watch_process({ pid = pid, start_time = start_time }, function() resume() end)
+    if not watch then
+      if err.is(why, "gone") then return resume() end
+      resume.fail(err.from(why))
+      return nil
+    end
+    return function() watch:close() end
+  end)
+end
+
+--- Kills everything of a VM: pid 1 (and so all of its pid namespace), and whatever a start that was cut short left.
+---@async
+---@param facts { pid: integer?, start_time: integer?, cgroup: string, run_dir: string }
+function process.kill_tree(facts)
+  if facts.pid then ends(facts.pid, facts.start_time) end
+  for _ = 1, ROUNDS do
+    local found = {}
+    for _, path in ipairs(groups(facts.cgroup)) do in_group(path, found) end
+    if facts.run_dir then boots(facts.run_dir, found) end
+    if not next(found) then return end
+    for pid in pairs(found) do ends(pid, core().sys.start_time(pid) or nil) end
+  end
+  err.raise("failed_precondition", "processes of the VM in cgroup %s do not end", facts.cgroup)
+end
+
+--- Takes the folder that all VMs share out of the hierarchies when this was the last one. A group that is in use
+--- refuses by itself.
+function process.remove_parent_group(name)
+  local parent = name:match "^(.+)/[^/]+$"
+  for _, path in ipairs(parent and groups(parent) or {}) do uv().fs_rmdir(path) end
+end
+
+--- Empties a folder except for names that match `keep`, and removes it when nothing is left. Never crosses a mount.
+---@async
+function process.empty_folder(dir, keep)
+  for _, entry in ipairs(entries(dir)) do
+    if not entry.name:find(keep) then
+      task.callback(function(cb) return core().sys.remove_tree(dir .. "/" .. entry.name, cb) end)
+    end
+  end
+  uv().fs_rmdir(dir)
+end
+
+-- Small things ---------------------------------------------------------------------------------------------------
+
+--- The last lines of a text file, joined; nil when there are none.
+function process.tail(path)
+  local file = io.open(path, "rb")
+  if not file then return nil end
+  local size = file:seek "end"
+  file:seek("set", math.max(0, size - TAIL_BYTES))
+  local lines = {}
+  for line in (file:read "a" or ""):gmatch "[^\n]+" do lines[#lines + 1] = line:gsub("%c", " ") end
+  file:close()
+  if #lines == 0 then return nil end
+  return table.concat(lines, " | ", math.max(1, #lines - TAIL_LINES + 1))
+end
+
+--- Device numbers of a block device file.
+function process.device_number(path)
+  local stat = err.try(uv().fs_stat(path))
+  if stat.type ~= "block" then err.raise("invalid_argument", "%s is no block device", path) end
+  local rdev = stat.rdev
+  return (rdev >> 8 & 0xfff) | (rdev >> 32 & 0xfffff000), (rdev & 0xff) | (rdev >> 12 & 0xffffff00)
+end
+
+local function write_file(path, text)
+  local file = io.open(path, "wb")
+  if not file then return false end
+  local ok = file:write(text)
+  return (file:close() and ok) and true or false
+end
+
+--- The VM's memory limit, where its host has the controller.
+function process.limit_memory(cgroup, bytes)
+  for _, path in ipairs(groups(cgroup)) do
+    if write_file(path .. "/memory.max", tostring(bytes)) or write_file(path .. "/memory.limit_in_bytes", tostring(bytes)) then return end
+  end
+  err.raise("failed_precondition", "no memory controller takes the limit of %d bytes", bytes)
+end
+
+function process.memory_used(cgroup)
+  for _, path in ipairs(groups(cgroup)) do
+    local text = read_file(path .. "/memory.current") or read_file(path .. "/memory.usage_in_bytes")
+    if text then return math.tointeger(tonumber(text:match "%d+")) end
+  end
+  return nil
+end
+
+return process
