@@ -29,9 +29,8 @@ typedef struct msh_io msh_io;
 enum { MSH_STDIN, MSH_STDOUT, MSH_STDERR, MSH_STDIO };
 
 typedef struct msh_io_end {
-    int fd; /* -1 when `path` is used or there is no such stream */
-    const char
-        *path; /* a fifo, or a file for outputs (appended to, made when absent); NULL when `fd` is used */
+    int fd;           /* -1 when `path` is used or there is no such stream */
+    const char *path; /* an existing fifo; NULL when `fd` is used */
     uint32_t port;
 } msh_io_end;
 

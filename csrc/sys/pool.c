@@ -1,4 +1,6 @@
 #include "sys/pool.h"
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 
 enum { STACK = 256 << 10, MOST_THREADS = 64 };
@@ -130,8 +132,13 @@ static bool grow(msh_pool *p)
 {
     uv_thread_t id;
     uv_thread_options_t how = {.flags = UV_THREAD_HAS_STACK_SIZE, .stack_size = STACK};
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old); /* inherited: signals are for the owner's thread */
     p->core->refs++;
-    if (uv_thread_create_ex(&id, &how, thread_main, p->core) != 0) {
+    int e = uv_thread_create_ex(&id, &how, thread_main, p->core);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (e != 0) {
         p->core->refs--;
         return p->threads > 0;
     }

@@ -1,0 +1,301 @@
+#include "relay/io.h"
+#include "sys/fd.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { SHARE = 512 << 10 }; /* bytes of one turn */
+
+static int watch_fd(msh_relay *r, int fd, uint32_t events, void *who)
+{
+    struct epoll_event ev = {.events = events, .data.ptr = who};
+    return epoll_ctl(r->epoll, EPOLL_CTL_ADD, fd, &ev) == 0 ? 0 : errno;
+}
+
+static void unwatch_fd(msh_relay *r, int fd)
+{
+    if (fd >= 0)
+        epoll_ctl(r->epoll, EPOLL_CTL_DEL, fd, NULL);
+}
+
+static bool is_ready(int fd, short events)
+{
+    struct pollfd p = {.fd = fd, .events = events};
+    return poll(&p, 1, 0) > 0;
+}
+
+static void stop_pump(msh_flow *f)
+{
+    msh_relay *r = f->io->relay;
+    msh_list_remove(&f->hot);
+    if (!f->piped)
+        return;
+    unwatch_fd(r, msh_pump_in(&f->pump));
+    unwatch_fd(r, msh_pump_out(&f->pump));
+    msh_pump_free(&f->pump);
+    f->piped = false;
+}
+
+static void stop_linger(msh_flow *f)
+{
+    msh_relay *r = f->io->relay;
+    if (f->state != FLOW_LINGER)
+        return;
+    msh_list_remove(&f->lingering);
+    for (msh_node *n = r->lingering.next; n != &r->lingering && f->watch >= 0; n = n->next)
+        if (MSH_LIST_OF(n, msh_flow, lingering)->watch == f->watch)
+            f->watch = -1; /* two streams into one fifo have one watch: the last takes it away */
+    if (f->watch >= 0)
+        inotify_rm_watch(r->inotify, f->watch);
+    f->watch = -1;
+}
+
+void msh__flow_over(msh_flow *f, int error)
+{
+    if (f->state == FLOW_NONE || f->state == FLOW_OVER)
+        return;
+    stop_pump(f);
+    stop_linger(f);
+    if (f->error == 0)
+        f->error = error;
+    f->state = FLOW_OVER;
+    msh__flow_release(f);
+}
+
+static void fail_open(msh_flow *f, const msh_err *err)
+{
+    msh_io *io = f->io;
+    msh__flow_over(f, EIO);
+    if (io->ready)
+        return;
+    io->ready = true;
+    uv_mutex_lock(&io->relay->lock);
+    io->ready_err = *err;
+    uv_mutex_unlock(&io->relay->lock);
+    msh__report(io, SAY_FAILED);
+}
+
+void msh__flow_heat(msh_flow *f)
+{
+    if (f->hot.next == NULL)
+        msh_list_push(&f->io->relay->hot, &f->hot);
+}
+
+void msh__flow_listen(msh_flow *f)
+{
+    int e = watch_fd(f->io->relay, f->listener, EPOLLIN, f);
+    if (e != 0) {
+        msh_err err;
+        msh_fail_errno(&err, e, "wait for %s", f->path);
+        fail_open(f, &err);
+    }
+}
+
+/* Files cannot be waited for and need not be. */
+static int watch_end(msh_flow *f, int fd, bool *polls, uint32_t events)
+{
+    if (!*polls)
+        return 0;
+    int e = watch_fd(f->io->relay, fd, events | EPOLLET, f);
+    if (e == EPERM) {
+        *polls = false;
+        e = 0;
+    }
+    return e;
+}
+
+static msh_code start(msh_flow *f, msh_err *err)
+{
+    bool in = f->index == MSH_STDIN;
+    int from = in ? f->end : f->sock, to = in ? f->sock : f->end;
+    msh_code rc = msh_pump_init(&f->pump, &f->io->relay->kit, from, to, err);
+    if (rc != MSH_OK)
+        return rc;
+    f->piped = true;
+    int e = watch_end(f, msh_pump_in(&f->pump), &f->pump.in_polls, EPOLLIN | EPOLLRDHUP);
+    if (e == 0)
+        e = watch_end(f, msh_pump_out(&f->pump), &f->pump.out_polls, EPOLLOUT);
+    if (e != 0)
+        return msh_fail_errno(err, e, "wait for %s", f->path);
+    return MSH_OK;
+}
+
+void msh__flow_connection(msh_flow *f)
+{
+    msh_err err = {0};
+    msh_code rc = msh_socket_accept(f->listener, &f->sock, &err);
+    if (rc == MSH_AGAIN)
+        return;
+    if (rc == MSH_OK) {
+        msh_socket_unlink(f->path, &f->id);
+        msh_fd_close(&f->listener); /* one connection per port */
+        rc = start(f, &err);
+    }
+    if (rc != MSH_OK) {
+        fail_open(f, &err);
+    } else {
+        f->state = FLOW_RUN;
+        if (f->ending) {
+            f->ending = false;
+            msh__flow_close_stdin(f);
+        }
+        msh__flow_heat(f);
+    }
+    msh__io_check(f->io);
+}
+
+/* The guest sees the end of stdin; its socket stays, so that it is not taken for a loss. */
+static void end_stdin(msh_flow *f, int error)
+{
+    stop_pump(f);
+    msh_fd_close(&f->end);
+    if (f->error == 0)
+        f->error = error;
+    if (shutdown(f->sock, SHUT_WR) == 0)
+        f->state = FLOW_HALF;
+    else
+        msh__flow_over(f, 0);
+}
+
+/* A descriptor ends when nothing more is there. A fifo gives up its own writing side, so that its end comes after
+ * the last byte of the last writer. */
+void msh__flow_close_stdin(msh_flow *f)
+{
+    if (f->ending)
+        return;
+    f->ending = true;
+    if (f->state != FLOW_RUN)
+        return;
+    if (f->fifo) {
+        char path[40];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", f->end);
+        int reader = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        if (reader < 0) {
+            end_stdin(f, errno);
+            return;
+        }
+        stop_pump(f); /* from a fifo it holds no bytes */
+        msh_fd_close(&f->end);
+        f->end = reader;
+        msh_err err = {0};
+        if (start(f, &err) != MSH_OK) {
+            end_stdin(f, EIO);
+            return;
+        }
+    }
+    msh__flow_heat(f);
+}
+
+/* True when the end must be kept for a reader that is still to come: bytes are in the fifo and nobody has it open. */
+static bool linger(msh_flow *f)
+{
+    msh_relay *r = f->io->relay;
+    char path[40];
+    int unread = 0;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", f->end);
+    int writer = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    if (writer < 0)
+        return false;
+    msh_fd_close(&f->end); /* our reading side goes: from now on poll tells whether there is another */
+    f->end = writer;
+    if (ioctl(writer, FIONREAD, &unread) != 0 || unread == 0 || !is_ready(writer, 0))
+        return false;
+    if (r->inotify < 0) {
+        r->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+        if (r->inotify >= 0)
+            watch_fd(r, r->inotify, EPOLLIN, r);
+    }
+    snprintf(path, sizeof path, "/proc/self/fd/%d", writer);
+    if (r->inotify >= 0)
+        f->watch = inotify_add_watch(r->inotify, path, IN_OPEN); /* without it: kept until the io is closed */
+    msh_list_push(&r->lingering, &f->lingering);
+    f->state = FLOW_LINGER;
+    msh_fd_close(&f->sock);
+    return true;
+}
+
+static bool reader_there(const msh_flow *f)
+{
+    return !is_ready(f->end, 0); /* POLLERR: none */
+}
+
+void msh__flow_reader_came(msh_relay *r, int watch)
+{
+    for (msh_node *n = r->lingering.next; n != &r->lingering;) {
+        msh_flow *f = MSH_LIST_OF(n, msh_flow, lingering);
+        n = n->next;
+        if ((f->watch == watch || watch < 0) && reader_there(f))
+            msh__flow_over(f, 0);
+    }
+}
+
+void msh__flow_end(msh_flow *f)
+{
+    stop_pump(f);
+    if (!f->fifo || !linger(f) || reader_there(f)) /* there: it came between the look and the watch */
+        msh__flow_over(f, 0);
+}
+
+void msh__flow_try(msh_flow *f)
+{
+    uint64_t moved = 0;
+    msh_pump_state s = msh_pump_move(&f->pump, SHARE, &moved);
+    atomic_fetch_add_explicit(&f->moved, moved, memory_order_relaxed);
+    bool in = f->index == MSH_STDIN;
+    if (s == MSH_PUMP_WAIT && in && f->ending && !f->fifo && !is_ready(msh_pump_in(&f->pump), POLLIN))
+        s = f->pump.held_n > 0 ? MSH_PUMP_WAIT : MSH_PUMP_EOF;
+    switch (s) {
+    case MSH_PUMP_MORE:
+        msh__flow_heat(f);
+        return;
+    case MSH_PUMP_WAIT:
+        return;
+    case MSH_PUMP_EOF:
+        if (in)
+            end_stdin(f, 0);
+        else
+            msh__flow_end(f);
+        break;
+    case MSH_PUMP_LOST: /* a guest that no longer reads its stdin is no error */
+        msh__flow_over(f, in ? 0 : EPIPE);
+        break;
+    case MSH_PUMP_FAILED:
+        if (in && f->pump.error != ECONNRESET)
+            end_stdin(f, f->pump.error);
+        else
+            msh__flow_over(f, f->pump.error);
+        break;
+    }
+    msh__io_check(f->io);
+}
+
+void msh__io_check(msh_io *io)
+{
+    bool listening = false, running = false;
+    for (int i = 0; i < MSH_STDIO; i++) {
+        flow_state s = io->flow[i].state;
+        listening = listening || s == FLOW_LISTEN;
+        running = running || (i != MSH_STDIN && (s == FLOW_LISTEN || s == FLOW_RUN));
+    }
+    if (!io->ready && !listening && !io->exited) {
+        io->ready = true;
+        msh__report(io, SAY_READY);
+    }
+    if (!io->exited || running || io->drained)
+        return;
+    io->drained = true;
+    msh_list_remove(&io->draining);
+    uv_mutex_lock(&io->relay->lock);
+    for (int i = 0; i < MSH_STDIO; i++) {
+        io->report.bytes[i] = atomic_load_explicit(&io->flow[i].moved, memory_order_relaxed);
+        io->report.error[i] = io->flow[i].error;
+    }
+    uv_mutex_unlock(&io->relay->lock);
+    msh__report(io, SAY_DRAINED);
+}
