@@ -242,6 +242,15 @@ void msh__flow_end(msh_flow *f)
         msh__flow_over(f, 0);
 }
 
+/* The program shall see what `yes | head` sees, a broken pipe; closing over unread bytes would be a reset. */
+static void refuse_more(msh_flow *f)
+{
+    char waste[4096];
+    shutdown(f->sock, SHUT_RD); /* nothing new comes in, so the rest is at most a socket buffer */
+    while (recv(f->sock, waste, sizeof waste, MSG_DONTWAIT) > 0) {
+    }
+}
+
 void msh__flow_try(msh_flow *f)
 {
     uint64_t moved = 0;
@@ -263,6 +272,8 @@ void msh__flow_try(msh_flow *f)
             msh__flow_end(f);
         break;
     case MSH_PUMP_LOST: /* a guest that no longer reads its stdin is no error */
+        if (!in)
+            refuse_more(f);
         msh__flow_over(f, in ? 0 : EPIPE);
         break;
     case MSH_PUMP_FAILED:

@@ -45,8 +45,8 @@ typedef struct msh_io_want {
     const char *dir;  /* folder of the sockets */
     bool tty;         /* then stderr is not used, whatever it says */
     msh_io_end end[MSH_STDIO];
-    void (*on_ready)(void *ctx,
-                     const msh_err *err); /* every port has its connection, or why that will not be */
+    /* Every port has its connection, or why that will not be. */
+    void (*on_ready)(void *ctx, const msh_err *err);
     void (*on_drained)(void *ctx, const msh_io_report *report);
     void *ctx;
 } msh_io_want;
