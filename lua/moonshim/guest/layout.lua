@@ -22,6 +22,11 @@ layout.PLAN9 = "/run/mounts/plan9"
 --- Longest id: it is a folder name, a cgroup name and part of longer paths.
 layout.MAX_NAME = 128
 
+--- A text in quotes on one line, whatever is in it.
+---@param text string
+---@return string
+function layout.quote(text) return (("%q"):format(text):gsub("\\\n", "\\n")) end
+
 --- Returns `name` when it can be a folder name everywhere; raises `invalid_argument` naming `what` otherwise.
 ---@param what string what the name is for, as the user would say it: "container id"
 ---@param name any
@@ -32,10 +37,11 @@ function layout.name(what, name)
   end
   if #name == 0 then err.raise("invalid_argument", "%s is empty", what) end
   if #name > layout.MAX_NAME then
-    err.raise("invalid_argument", "%s has %d bytes, the limit is %d: %q...", what, #name, layout.MAX_NAME, name:sub(1, 32))
+    err.raise("invalid_argument", "%s has %d bytes, the limit is %d: %s...", what, #name, layout.MAX_NAME, layout.quote(name:sub(1, 32)))
   end
   if not name:find "^%w[%w_.-]*$" then
-    err.raise("invalid_argument", "%s %q may hold only letters, digits, '_', '.' and '-', and starts with a letter or a digit", what, name)
+    err.raise("invalid_argument", "%s %s may hold only letters, digits, '_', '.' and '-', and starts with a letter or a digit", what,
+      layout.quote(name))
   end
   return name
 end
@@ -59,7 +65,7 @@ function layout.plan9(share) return ("%s/%s"):format(layout.PLAN9, layout.name("
 --- Where the one file of a restricted share is seen.
 function layout.share_file(share, file)
   if file:find "[/%z]" or file == "." or file == ".." or #file == 0 or #file > 255 then
-    err.raise("invalid_argument", "%q cannot be the name of a shared file", file)
+    err.raise("invalid_argument", "%s cannot be the name of a shared file", layout.quote(file))
   end
   return layout.plan9(share) .. "/" .. file
 end

@@ -1,5 +1,6 @@
 --- Environment lists: "NAME=value" entries, checked and merged by name.
 local err = require "moonshim.err"
+local quote = require("moonshim.guest.layout").quote
 
 local env = {}
 
@@ -9,11 +10,11 @@ local env = {}
 function env.check(entry, where)
   if type(entry) ~= "string" then err.raise("invalid_argument", "%s: an entry must be text, not %s", where, type(entry)) end
   if entry:find("\0", 1, true) then
-    err.raise("invalid_argument", "%s: %q holds a NUL byte", where, entry)
+    err.raise("invalid_argument", "%s: %s holds a NUL byte", where, quote(entry))
   end
   local at = entry:find("=", 1, true)
-  if not at then err.raise("invalid_argument", "%s: %q has no '=' (write NAME=value)", where, entry) end
-  if at == 1 then err.raise("invalid_argument", "%s: %q has no name before '='", where, entry) end
+  if not at then err.raise("invalid_argument", "%s: %s has no '=' (write NAME=value)", where, quote(entry)) end
+  if at == 1 then err.raise("invalid_argument", "%s: %s has no name before '='", where, quote(entry)) end
 end
 
 --- A map or a list as a list; a map is put in order, so that the same input gives the same document.
@@ -33,7 +34,7 @@ function env.list(v, where)
   end
   for name, value in pairs(v) do
     if type(name) ~= "string" or name:find "[=%z]" or name == "" then
-      err.raise("invalid_argument", "%s: %q is no name of a variable", where, tostring(name))
+      err.raise("invalid_argument", "%s: %s is no name of a variable", where, quote(tostring(name)))
     end
     if math.type(value) == "integer" then value = ("%d"):format(value) end
     if type(value) ~= "string" then err.raise("invalid_argument", "%s.%s must be text, not %s", where, name, type(value)) end

@@ -14,7 +14,9 @@ local DISKS = { ["virtual-disk"] = "VirtualDisk", ["physical-disk"] = "PassThru"
 -- Sources that only the guest understands.
 local GUEST_SCHEMES = { sandbox = true, ["sandbox-tmp"] = true, uvm = true, hugepages = true }
 
-local function bad(i, fmt, ...) err.raise("invalid_argument", "mounts[%d]: %s", i, fmt:format(...)) end
+local function bad(i, fmt, ...)
+  err.raise("invalid_argument", "mounts[%d]: %s", i, (fmt:format(...):gsub("\\\n", "\\n")))
+end
 
 local function has_option(options, name)
   for _, option in ipairs(options or {}) do

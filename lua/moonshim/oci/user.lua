@@ -1,5 +1,6 @@
 --- "name", "uid", "name:group", "uid:gid" and mixtures.
 local err = require "moonshim.err"
+local quote = require("moonshim.guest.layout").quote
 
 local user = {}
 
@@ -14,11 +15,11 @@ function user.parse(text, where)
   if text == nil then return { uid = 0, gid = 0 } end
   if math.type(text) == "integer" then text = ("%d"):format(text) end
   if type(text) ~= "string" or text == "" or text:find "[%s%c]" then
-    err.raise("invalid_argument", "%s: %q is no user; write name, uid, name:group or uid:gid", where, tostring(text))
+    err.raise("invalid_argument", "%s: %s is no user; write name, uid, name:group or uid:gid", where, quote(tostring(text)))
   end
   local who, group, more = text:match "^([^:]+):?([^:]*)(.*)$"
   if not who or more ~= "" or text:sub(-1) == ":" then
-    err.raise("invalid_argument", "%s: %q is no user; write name, uid, name:group or uid:gid", where, text)
+    err.raise("invalid_argument", "%s: %s is no user; write name, uid, name:group or uid:gid", where, quote(text))
   end
   for _, part in ipairs { who, group } do
     if part:find "^%d+$" and (#part > 10 or tonumber(part) > MAX_ID) then

@@ -11,7 +11,10 @@ local validate = {}
 local MAX_LIST = 4096
 local MAX_TEXT = 128 * 1024
 
-local function bad(where, fmt, ...) err.raise("invalid_argument", "%s: %s", where, fmt:format(...)) end
+local function bad(where, fmt, ...)
+  -- %q writes a newline as a backslash and a newline; messages are one line
+  err.raise("invalid_argument", "%s: %s", where, (fmt:format(...):gsub("\\\n", "\\n")))
+end
 
 local function text(v, where)
   if type(v) ~= "string" then bad(where, "must be text, not %s", data.absent(v) and "absent" or type(v)) end
