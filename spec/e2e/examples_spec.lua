@@ -1,0 +1,48 @@
+local command = require "e2e.command"
+local uv = require "luv"
+
+local here = uv.cwd()
+
+-- Each example runs in a copy of the folder, with roots and images of its own.
+describe("the example", function()
+  local check_leaks
+  setup(function()
+    command.execute("/bin/cp", { "-r", here .. "/examples", command.folder .. "/examples" })
+    local made = command.execute("/bin/sh", { here .. "/scripts/make_images", command.folder .. "/examples" })
+    assert.equal(0, made.code, made.err)
+    check_leaks = command.leaks()
+  end)
+  after_each(function() check_leaks() end)
+  teardown(function() command.cleanup() end)
+
+  local RUN = {
+    ["hello.lua"] = function(path)
+      local process = command.spawn(command.program, { "run", "--timeline", path })
+      process:wait_for("counter | 2\n")
+      process:kill("sigterm")
+      local result = process:wait()
+      assert.equal(143, result.code, result.err)
+      assert.is_truthy(result.out:find("greeter | hello from hello\n", 1, true), result.out)
+      assert.is_truthy(result.out:find("counter | bye\n", 1, true), result.out)
+    end,
+    ["embed.lua"] = function(path)
+      local result = command.execute("/usr/bin/lua5.4", { path }, {
+        cwd = command.folder,
+        env = { LUA_PATH = here .. "/lua/?.lua;" .. here .. "/lua/?/init.lua;;", LUA_CPATH = here .. "/build/release/lib/?.so;;" },
+      })
+      assert.equal("", result.err)
+      assert.equal(0, result.code)
+      assert.is_truthy(result.out:find("exit status 0, output: hello from the top layer", 1, true), result.out)
+      assert.is_truthy(result.out:find("overlay", 1, true), result.out)
+    end,
+  }
+
+  for _, name in ipairs(command.list("examples")) do
+    if name:match("%.lua$") then
+      it(name .. " runs", function()
+        assert.is_function(RUN[name], "a new example needs its line in this spec")
+        RUN[name](command.folder .. "/examples/" .. name)
+      end)
+    end
+  end
+end)
