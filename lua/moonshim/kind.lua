@@ -17,7 +17,12 @@
 --   ends_with_boot = true   what its facts name cannot outlive a boot: after a reboot the receipt is gone unasked
 --   check_release = true    ask `verify` after release, and believe it: "held" is a failed release (an unmount that
 --                           another namespace still holds)
+--   ends_world = true       releasing it ends everything that dies with it, and no failure may keep it alive: the VM
+--                           (default for the kind "uvm")
+--   ties = function(world, args, ledger) return { needs = {...}, dies_with = {...} } end
+--                           what it stands on and dies with beyond its arguments, since that depends on the host
 --   reads = { 1 }           older versions of the facts that this code still understands
+--   show = function(facts) return "text" end    a few words for the printed plan
 
 local clock = require "moonshim.clock"
 local err = require "moonshim.err"
@@ -34,6 +39,9 @@ local kind = {}
 ---@field defaults { within: integer, retries: integer, backoff: integer, on_failure: string, args: table }
 ---@field ends_with_boot boolean
 ---@field check_release boolean
+---@field ends_world boolean
+---@field ties (fun(world: table, args: table, ledger: table): table)?
+---@field show (fun(facts: table): string)?
 
 local ON_FAILURE = { stop = true, continue = true, debt = true }
 
@@ -64,7 +72,7 @@ function Kinds:define(name, spec)
     name = name, v = spec.v or 1, reserve = spec.reserve, acquire = spec.acquire, release = spec.release,
     verify = spec.verify or function() return "unknown" end,
     ends_with_boot = spec.ends_with_boot == true, check_release = spec.check_release == true,
-    reads = {},
+    ends_world = spec.ends_world == true or spec.ends_world == nil and name == "uvm", ties = spec.ties, show = spec.show, reads = {},
     defaults = {
       within = clock.ms(given.within or "30s"), retries = given.retries or 2, backoff = clock.ms(given.backoff or "100ms"),
       on_failure = given.on_failure or "stop", args = given.args or {},

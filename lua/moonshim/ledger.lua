@@ -113,7 +113,7 @@ function ledger.open(opts)
   local self = setmetatable({
     journal = opts.journal, world = world, dry = opts.dry or false, boot_id = opts.boot_id, kinds = opts.kinds or kind.all(),
     log = opts.log or world.log or require("moonshim.log").stderr(), now = opts.now or task.now, book = Book.new(),
-    closing = {}, acquiring = {}, runs = {}, behind = false, compact_at = COMPACT_ABOVE,
+    closing = {}, acquiring = {}, runs = {}, releasing = {}, behind = false, compact_at = COMPACT_ABOVE,
   }, Ledger)
   local empty = true
   self.journal:fold(function(rec)
@@ -143,6 +143,13 @@ local function collect(value, depth, into)
       collect(v, depth + 1, into)
     end
   end
+end
+
+local function append(list, more)
+  for _, item in pairs(more or {}) do
+    list[#list + 1] = item
+  end
+  return list
 end
 
 -- The names of receipts (given as objects or names) that are in the ledger, sorted by age.
@@ -202,7 +209,7 @@ local function new_name(self, k, wanted)
 end
 
 -- Chooses the facts and puts the receipt into the journal, in one go after the last wait.
-local function intend(self, k, opts, needs, within)
+local function intend(self, k, opts, needs, dies, within)
   local facts
   local ok, r = pcall(function()
     carried_out(within, function()
@@ -213,7 +220,7 @@ local function intend(self, k, opts, needs, within)
     check_needs(self, needs)
     return must(self, {
       t = "r", n = new_name(self, k, opts.name), k = k.name, v = k.v, o = opts.owner, needs = needs,
-      dies = names_of(self, opts.dies_with, "dies_with"), f = facts,
+      dies = names_of(self, dies, "dies_with"), f = facts,
     })
   end)
   if not ok then
@@ -266,19 +273,19 @@ function Ledger:acquire(opts)
   end
   local within = opts.within and require("moonshim.clock").ms(opts.within) or k.defaults.within
   refuse_closing(self, opts.owner)
-  local found_in_args = {}
-  collect(opts.args, 0, found_in_args)
-  for _, item in pairs(opts.needs or {}) do
-    found_in_args[#found_in_args + 1] = item
-  end
-  local needs = names_of(self, found_in_args, "needs")
+  local ties = k.ties and k.ties(self.world, opts.args or {}, self) or {}
+  local wanted = {}
+  collect(opts.args, 0, wanted)
+  append(wanted, opts.needs)
+  append(wanted, ties.needs)
+  local needs, dies = names_of(self, wanted, "needs"), append(append({}, opts.dies_with), ties.dies_with)
   check_needs(self, needs)
 
   -- From here on a plan for this owner waits for us (Ledger:settle).
   local busy = { owner = opts.owner, over = task.signal() }
   self.acquiring[busy] = true
   local ok, r = xpcall(function()
-    local r = intend(self, k, opts, needs, within)
+    local r = intend(self, k, opts, needs, dies, within)
     if self.dry then
       must(self, { t = "h", n = r.name })
       return r
@@ -398,6 +405,18 @@ function Ledger:all()
   return Book.sorted(set)
 end
 
+---Receipts of one kind.
+---@return moonshim.Receipt[] in the order of acquisition
+function Ledger:of_kind(name)
+  local list = {}
+  for _, r in ipairs(self:all()) do
+    if r.kind == name then
+      list[#list + 1] = r
+    end
+  end
+  return list
+end
+
 ---Receipts whose release failed and is owed.
 ---@return moonshim.Receipt[]
 function Ledger:debts()
@@ -420,6 +439,19 @@ end
 ---@return moonshim.Receipt[]
 function Ledger:dying_with(receipt)
   return Book.sorted(self.book.dying_with[receipt.name])
+end
+
+---The receipt of the set that `receipt` dies with, directly or by way of others.
+---@param set table<moonshim.Receipt, true>
+---@return moonshim.Receipt? nil when there is none
+function Ledger:killer(receipt, set)
+  for _, name in ipairs(receipt.dies_with) do
+    local other = self.book.receipts[name]
+    local found = other and (set[other] and other or self:killer(other, set))
+    if found then
+      return found
+    end
+  end
 end
 
 ---The code for a receipt, or nil and an error value when this program has none that understands it.

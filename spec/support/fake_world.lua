@@ -1,247 +1,301 @@
---- support/fake_world - a host and a guest that remember, for specs of devices and kinds.
+--- support/fake_world - a small world in which things can be held, and an oracle that knows what is left.
 --
---   local w = fake_world.new()
---   w.fail["mount"] = err.new("unknown", "no")     the next such call fails (a list: one after the other)
---   w.slow["attach"] = 60000                       it takes that long, each time
---   w.calls                                        { "attach 0:0 /x.img ro", "mount /run/mounts/scsi/0_0_0", ... }
--- Device nodes, mounts and shares are really kept, so that a wrong order is an error here as it would be outside:
--- w.attached, w.mounted, w.shares.
-local core = require "moonshim.core"
+-- A VM has a host side and a guest side. `effects` is all that exists: name -> { tag, on = {names it stands on}, vm = id or
+-- nil }. The world refuses what a kernel would refuse (unmounting under something), ends what is in the guest when the VM
+-- ends, and notes as harm any removal of a thing that another incarnation owns.
+--
+-- Faults: world.fault(n, op, name) is asked before the n-th effect and may answer "before" (an error, no effect), "after"
+-- (the effect, then an error), "lost" (the effect, then no answer until the deadline), "late" (takes a second), "die"
+-- (raises world.DEATH, as if the process were killed: the spec throws everything but journal and effects away).
+
 local err = require "moonshim.err"
-local host = require "moonshim.host"
+local kind = require "moonshim.kind"
 local task = require "moonshim.task"
-local world = require "moonshim.world"
 
 local fake = {}
 
-local function outcome(w, what)
-  if w.slow[what] then task.sleep(w.slow[what]) end
-  local plan = w.fail[what]
-  if plan == nil then return end
-  local e = plan
-  if plan.code == nil then
-    e = table.remove(plan, 1)
-    if #plan == 0 then w.fail[what] = nil end
-  else
-    w.fail[what] = nil
+local World = {}
+World.__index = World
+
+---What a killed process "raises"; specs compare by identity.
+fake.DEATH = setmetatable({}, { __tostring = function() return "the process died here" end })
+
+---@param state table? what an earlier world's `snapshot` gave
+function fake.new(state)
+  state = state or { effects = {}, counter = 0 }
+  return setmetatable({
+    effects = state.effects, counter = state.counter, calls = 0, harm = {}, connected = true, log = nil, on_effect = nil,
+    busy = 0, most = 0,
+  }, World)
+end
+
+local function deep(v)
+  if type(v) ~= "table" then
+    return v
   end
-  if e then error(e, 0) end
-end
-
-local function note(w, fmt, ...) w.calls[#w.calls + 1] = fmt:format(...) end
-
-local function guest_error(code, message, hresult)
-  error(err.new(code, message, { origin = "guest", hresult = hresult }), 0)
-end
-
---- An error as the guest answers it.
-function fake.guest_error(op, hresult, message)
-  return require("moonshim.classify").refusal("guest", op, hresult, message or "no")
-end
-
-function fake.host_error(code, message) return err.new(code, message or "no", { origin = "host" }) end
-
-local Guest = {}
-Guest.__index = Guest
-
-local function disk_key(facts) return ("%d:%d"):format(facts.controller, facts.lun) end
-
-function Guest:map_disk(facts)
-  local w = self.world
-  note(w, "mount %s", facts.guest_path)
-  self.mounts_seen[#self.mounts_seen + 1] = facts
-  outcome(w, "mount")
-  if not w.attached[disk_key(facts)] then guest_error("unknown", "no such disk", 0x80004005) end
-  if w.mounted[facts.guest_path] then guest_error("unknown", "mounted already", 0x80004005) end
-  w.mounted[facts.guest_path] = disk_key(facts)
-end
-
-function Guest:unmap_disk(facts)
-  local w = self.world
-  note(w, "unmount %s", facts.guest_path)
-  self.unmounts_seen[#self.unmounts_seen + 1] = facts
-  outcome(w, "unmount")
-  w.mounted[facts.guest_path] = nil
-end
-
-function Guest:eject(controller, lun)
-  local w = self.world
-  note(w, "eject %d:%d", controller, lun)
-  outcome(w, "eject")
-  for path, key in pairs(w.mounted) do
-    if key == ("%d:%d"):format(controller, lun) then guest_error("unknown", path .. " is mounted", 0x80004005) end
+  local copy = {}
+  for k, x in pairs(v) do
+    copy[k] = deep(x)
   end
+  return copy
 end
 
-function Guest:map_directory(facts)
-  local w = self.world
-  note(w, "mount %s", facts.guest_path)
-  self.mounts_seen[#self.mounts_seen + 1] = facts
-  outcome(w, "mount")
-  if not w.shares[tostring(facts.share)] then guest_error("unknown", "no such share", 0x80004005) end
-  w.mounted[facts.guest_path] = "share"
+function World:snapshot()
+  return deep { effects = self.effects, counter = self.counter }
 end
 
-function Guest:unmap_directory(facts)
-  local w = self.world
-  note(w, "unmount %s", facts.guest_path)
-  outcome(w, "unmount")
-  w.mounted[facts.guest_path] = nil
-end
-
-function Guest:combine_layers(spec)
-  note(self.world, "combine %s: %s%s", spec.root, table.concat(spec.layers, " "), spec.scratch and " + " .. spec.scratch or "")
-  outcome(self.world, "combine")
-end
-
-function Guest:remove_layers(spec)
-  note(self.world, "remove_layers %s", spec.root)
-  outcome(self.world, "remove_layers")
-end
-
-function Guest:create(id, document)
-  note(self.world, "create %s", id)
-  self.documents[id] = core.json.decode(document)
-  outcome(self.world, "create")
-end
-
-function Guest:delete_state(id)
-  note(self.world, "delete_state %s", id)
-  outcome(self.world, "delete_state")
-end
-
-function Guest:start(id)
-  note(self.world, "start %s", id)
-  outcome(self.world, "start")
-end
-
-function Guest:execute(id, params, ports)
-  note(self.world, "execute %s%s", id, params.OciProcess and " exec" or "")
-  self.ports_seen = ports
-  outcome(self.world, "execute")
-  self.next_pid = self.next_pid + 1
-  self.exits[self.next_pid] = task.signal()
-  return self.next_pid
-end
-
-function Guest:wait(_, pid)
-  outcome(self.world, "wait")
-  local code = self.exits[pid]:wait()
-  if type(code) == "table" then error(code, 0) end
-  return code
-end
-
-function Guest:signal(id, pid, number)
-  note(self.world, "signal %s %d %d", id, pid, number)
-  outcome(self.world, "signal")
-  if self.deadly[number] then self.exits[pid]:fire(128 + number) end
-end
-
-function Guest:shutdown(id, forced)
-  note(self.world, "shutdown %s %s", id, tostring(forced))
-  outcome(self.world, "shutdown")
-end
-
-function Guest:close() note(self.world, "close bridge") end
-function Guest.is_lost() return nil end
-
-local Uvm = {}
-Uvm.__index = Uvm
-
-function Uvm:modify(request, found)
-  local w = self.world
-  local controller, lun = host.scsi_address(request.ResourcePath)
-  local settings = request.Settings or {}
-  if controller and request.RequestType == "Add" then
-    note(w, "attach %d:%d %s%s", controller, lun, settings.Path, settings.ReadOnly and " ro" or "")
-    outcome(w, "attach")
-    local key = ("%d:%d"):format(controller, lun)
-    if w.attached[key] then error(fake.host_error("already_exists", "slot taken"), 0) end
-    w.attached[key] = settings.Path
-    return { loop = { index = lun, tag = "t" .. lun } }
-  elseif controller then
-    note(w, "detach %d:%d%s", controller, lun, found and found.loop and " loop" or "")
-    outcome(w, "detach")
-    w.attached[("%d:%d"):format(controller, lun)] = nil
-  elseif request.RequestType == "Add" then
-    note(w, "add %s %s%s%s", settings.Name, settings.Path, settings.Flags & 1 ~= 0 and " ro" or "",
-      settings.AllowedFiles and " only " .. table.concat(settings.AllowedFiles, ",") or "")
-    self.shares_seen[#self.shares_seen + 1] = settings
-    outcome(w, "add")
-    w.shares[settings.Name] = settings
-  else
-    note(w, "remove %s", settings.Name)
-    outcome(w, "remove")
-    w.shares[settings.Name] = nil
+---Names of all that exists, sorted.
+function World:left()
+  local names = {}
+  for name in pairs(self.effects) do
+    names[#names + 1] = name
   end
-  return {}
+  table.sort(names)
+  return names
 end
 
-function Uvm:alive() return not self.dead end
-function Uvm:socket_dir() return self.world.run_dir .. "/s" end
-function Uvm.tail() return nil end
-function Uvm:wait()
-  if self.dead then return { reason = "exited" } end
-  return self.ended:wait()
+---A number that was never given out before: incarnations, pids, tags.
+function World:fresh()
+  self.counter = self.counter + 1
+  return self.counter
 end
 
-function Uvm:terminate()
-  note(self.world, "terminate")
-  self.world.kill_vm()
-end
-
---- The world; also fail, slow, calls, attached, mounted, shares, kill_vm().
----@param opts table? for world.new
-function fake.new(opts)
-  opts = opts or {}
-  local w = { fail = {}, slow = {}, calls = {}, attached = {}, mounted = {}, shares = {} }
-  w.guest_object = setmetatable({
-    mounts_seen = {}, unmounts_seen = {}, documents = {}, exits = {}, next_pid = 100, deadly = { [9] = true, [15] = true },
-  }, Guest)
-  w.uvm_object = setmetatable({ shares_seen = {}, ended = task.signal() }, Uvm)
-  local given = {
-    id = opts.id or "vm1", run_dir = opts.run_dir or "/run/moonshim-spec/none", core = core,
-    host = opts.host or { run_dir = function() return "/run/moonshim-spec/none" end },
-  }
-  for k, v in pairs(opts) do given[k] = v end
-  local self = world.new(given)
-  if not opts.no_vm then self.uvm, self.guest = w.uvm_object, w.guest_object end
-  for k, v in pairs(w) do rawset(self, k, v) end
-  w.guest_object.world, w.uvm_object.world = self, self
-  --- The VM dies: everything in it is gone, the host's part is not.
-  function self.kill_vm()
-    if w.uvm_object.dead then return end
-    w.uvm_object.dead = true
-    for k in pairs(self.mounted) do self.mounted[k] = nil end
-    w.uvm_object.ended:fire { reason = "exited" }
-    for _, exit in pairs(w.guest_object.exits) do
-      if not exit:fired() then exit:fire(err.new("unavailable", "the guest connection is lost", { origin = "shim" })) end
+local function perform(self, op, name, change)
+  self.calls = self.calls + 1
+  local fault = self.fault and self.fault(self.calls, op, name)
+  if fault == "die" then
+    error(fake.DEATH, 0)
+  elseif fault == "before" then
+    err.raise("internal", "%s %s: injected", op, name)
+  end
+  self.busy = self.busy + 1
+  self.most = math.max(self.most, self.busy)
+  local ok, e = pcall(function()
+    if task.current() then
+      task.sleep(fault == "late" and 1000 or 1)
     end
+    change()
+  end)
+  self.busy = self.busy - 1
+  if not ok then
+    error(e, 0)
   end
-  --- Files by path: "directory", "file", "block", or { format = "ext4" } for an image.
-  function self.with_files(list)
-    rawset(self, "files", fake.files(list))
-    return self
+  if self.on_effect then
+    self.on_effect(op, name)
   end
-  return self
+  if fault == "after" then
+    err.raise("unknown", "%s %s: injected after the effect", op, name)
+  elseif fault == "lost" then
+    task.await(function() end)
+  end
 end
 
---- A file system for the oci modules: path -> kind, or { kind?, format, inner?, blank?, real? }.
-function fake.files(list)
-  local files = {}
-  local function entry(path)
-    local e = list[path]
-    if e == nil then err.raise("not_found", "ENOENT: no such file or directory: %s", path) end
-    return type(e) == "string" and { kind = e } or e
+---Makes a thing. on: names that must exist. vm: it lives inside this VM.
+function World:make(name, tag, on, vm)
+  perform(self, "make", name, function()
+    if vm and (not self.effects[vm] or not self.connected) then
+      err.raise("unavailable", "make %s: no guest", name)
+    end
+    for _, below in ipairs(on or {}) do
+      if not self.effects[below] then
+        err.raise("failed_precondition", "make %s: there is no %s", name, below)
+      end
+    end
+    if self.effects[name] and self.effects[name].tag ~= tag then
+      err.raise("already_exists", "make %s: it exists", name)
+    end
+    self.effects[name] = { tag = tag, on = on or {}, vm = vm }
+  end)
+end
+
+---Removes it: `gone` when it is not there or is another one's; refuses while something stands on it.
+function World:remove(name, tag, vm)
+  perform(self, "remove", name, function()
+    if vm and not self.effects[vm] then
+      err.raise("gone", "remove %s: the VM is gone", name)
+    elseif vm and not self.connected then
+      err.raise("unavailable", "remove %s: no guest", name)
+    end
+    local there = self.effects[name]
+    if not there or there.tag ~= tag then
+      err.raise("gone", "remove %s: it is not there", name)
+    end
+    for other, e in pairs(self.effects) do
+      for _, below in ipairs(e.on) do
+        if below == name then
+          err.raise("failed_precondition", "remove %s: busy, %s stands on it", name, other)
+        end
+      end
+    end
+    self.effects[name] = nil
+  end)
+end
+
+---Ends a VM and all inside.
+function World:kill(name, tag)
+  perform(self, "kill", name, function()
+    local there = self.effects[name]
+    if not there then
+      err.raise("gone", "kill %s: it is not there", name)
+    elseif there.tag ~= tag then
+      err.raise("gone", "kill %s: that is another one", name)
+    end
+    self.effects[name] = nil
+    for other, e in pairs(self.effects) do
+      if e.vm == name then
+        self.effects[other] = nil
+      end
+    end
+  end)
+end
+
+-- Removes name if it is ours; gone counts as done.
+local function drop(world, name, tag, vm)
+  local ok, e = pcall(world.remove, world, name, tag, vm)
+  if not ok and not err.is(e, "gone") then
+    error(e, 0)
   end
-  function files.realpath(path) return entry(path).real or path end
-  function files.kind(path) return entry(path).kind or "file" end
-  function files.detect(path)
-    local e = entry(path)
-    return { format = e.format or "unknown", inner = e.inner, size = 1 << 20 }
+  return ok
+end
+
+---Small kinds that behave like the real ones, in a set of their own:
+---  uvm      the VM: ends the world
+---  bridge   in the guest, needs uvm, dies with it
+---  disk     slot on the host (survives the VM) and a mount in the guest; two effects each way
+---  overlay  in the guest, on disks; dies with the VM
+---  process  in the guest, on an overlay; its pid is found; dies with the VM
+---  file     host only
+---  boot     host only, ends with a boot
+---@return moonshim.Kinds
+function fake.kinds(defaults)
+  local kinds = kind.set()
+  defaults = defaults or { within = "10s", retries = 1, backoff = "100ms" }
+
+  local function in_vm(_, _, L)
+    local vm = L:of_kind("uvm")[1]
+    return { needs = { vm }, dies_with = { vm } }
   end
-  function files.blank(path) return entry(path).blank or false end
-  return files
+
+  kinds:define("uvm", {
+    reserve = function(world) return { id = "vm", run = world:fresh() } end,
+    acquire = function(world, facts) world:make(facts.id, facts.run) end,
+    release = function(world, facts) world:kill(facts.id, facts.run) end,
+    defaults = defaults,
+  })
+
+  kinds:define("bridge", {
+    ties = in_vm,
+    reserve = function(world) return { name = "bridge", tag = world:fresh() } end,
+    acquire = function(world, facts) world:make(facts.name, facts.tag, {}, "vm") end,
+    release = function(world, facts) world:remove(facts.name, facts.tag, "vm") end,
+    defaults = defaults,
+  })
+
+  kinds:define("disk", {
+    ties = function(_, _, L) return { needs = { L:of_kind("uvm")[1] } } end,
+    reserve = function(world, args)
+      local slot = 0
+      world.slots = world.slots or {}
+      while world.slots[slot] do
+        slot = slot + 1
+      end
+      world.slots[slot] = true -- an index, not an effect
+      return { path = args.path, slot = slot, tag = world:fresh() }
+    end,
+    acquire = function(world, facts)
+      world:make("loop" .. facts.slot, facts.tag)
+      world:make("mount" .. facts.slot, facts.tag, { "loop" .. facts.slot }, "vm")
+      return { guest_path = "/run/mounts/" .. facts.slot }
+    end,
+    release = function(world, facts)
+      drop(world, "mount" .. facts.slot, facts.tag, "vm")
+      drop(world, "loop" .. facts.slot, facts.tag)
+      if world.slots then
+        world.slots[facts.slot] = nil
+      end
+    end,
+    verify = function(world, facts)
+      local there = world.effects["loop" .. facts.slot]
+      return there and there.tag == facts.tag and "held" or "gone"
+    end,
+    defaults = defaults,
+  })
+
+  kinds:define("overlay", {
+    ties = in_vm,
+    reserve = function(world, args)
+      local on = {}
+      for i, disk in ipairs(args.disks or {}) do
+        on[i] = "mount" .. disk.facts.slot
+      end
+      local tag = world:fresh()
+      return { name = "overlay" .. tag, tag = tag, on = on }
+    end,
+    acquire = function(world, facts) world:make(facts.name, facts.tag, facts.on, "vm") end,
+    release = function(world, facts) world:remove(facts.name, facts.tag, "vm") end,
+    defaults = defaults,
+  })
+
+  kinds:define("process", {
+    ties = in_vm,
+    reserve = function(world, args)
+      local tag = world:fresh()
+      return { name = "process" .. tag, tag = tag, on = args.overlay and { args.overlay.facts.name } or {} }
+    end,
+    acquire = function(world, facts)
+      world:make(facts.name, facts.tag, facts.on, "vm")
+      return { pid = world:fresh() }, { close = function() world.closed = (world.closed or 0) + 1 end }
+    end,
+    release = function(world, facts, step)
+      world.steps = world.steps or {}
+      table.insert(world.steps, step)
+      world:remove(facts.name, facts.tag, "vm")
+    end,
+    defaults = defaults,
+  })
+
+  local function host_only(name, extra)
+    local spec = {
+      reserve = function(world, args) return { name = args.name or name .. world:fresh(), tag = world:fresh(), path = args.path } end,
+      acquire = function(world, facts, args)
+        local on = {}
+        for i, r in ipairs(args.on or {}) do
+          on[i] = r.facts.name
+        end
+        world:make(facts.name, facts.tag, on)
+      end,
+      release = function(world, facts) world:remove(facts.name, facts.tag) end,
+      verify = function(world, facts) return world.effects[facts.name] and "held" or "gone" end,
+      defaults = defaults,
+    }
+    for k, v in pairs(extra or {}) do
+      spec[k] = v
+    end
+    kinds:define(name, spec)
+  end
+  host_only("file")
+  host_only("boot", { ends_with_boot = true })
+  return kinds
+end
+
+---The order list that goes with these kinds.
+fake.ORDER = { "process", "overlay", "disk", "file", "boot", "bridge", "uvm" }
+
+---Brings up a VM with one container "vm/pod/ctr" on two disks. Returns its receipts by a short name.
+---@async
+function fake.container(L, owner)
+  owner = owner or "vm/pod/ctr"
+  local r = {}
+  local function need(name, kind_name, at)
+    r[name] = L:of_kind(kind_name)[1] or L:acquire { owner = at, kind = kind_name }
+  end
+  need("uvm", "uvm", "vm")
+  need("bridge", "bridge", "vm")
+  r.base = L:acquire { owner = owner, kind = "disk", args = { path = "base.ext4" } }
+  r.scratch = L:acquire { owner = owner, kind = "disk", args = { path = "scratch.ext4" } }
+  r.overlay = L:acquire { owner = owner, kind = "overlay", args = { disks = { r.base, r.scratch } } }
+  r.process = L:acquire { owner = owner, kind = "process", args = { overlay = r.overlay } }
+  return r
 end
 
 return fake

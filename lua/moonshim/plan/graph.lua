@@ -1,0 +1,131 @@
+--- plan/graph - the order of steps: edges are names in `after`, and nothing here knows what a step does.
+
+local err = require "moonshim.err"
+
+local graph = {}
+
+---`step` waits for `name`. A soft edge waits for its end only; one that is already there becomes hard if either is.
+function graph.add(step, name, soft)
+  for _, known in ipairs(step.after) do
+    if known == name then
+      step.soft[name] = step.soft[name] and soft or nil
+      return
+    end
+  end
+  step.after[#step.after + 1] = name
+  step.soft[name] = soft and true or nil
+end
+
+---Calls visit(name) for every step that `to` waits for, directly first, until it returns true. Returns whether it did.
+---@return boolean
+function graph.walk(by_name, to, visit)
+  local seen, queue, i = { [to] = true }, { to }, 1
+  while queue[i] do
+    local step = by_name[queue[i]]
+    i = i + 1
+    for _, name in ipairs(step and step.after or {}) do
+      if not seen[name] then
+        if visit(name) then
+          return true
+        end
+        seen[name] = true
+        queue[#queue + 1] = name
+      end
+    end
+  end
+  return false
+end
+
+---Does `to` have to wait, directly or not, for `from`?
+---@return boolean
+function graph.reaches(by_name, from, to)
+  return graph.walk(by_name, to, function(name)
+    return name == from
+  end)
+end
+
+-- A binary heap of what is ready.
+local function push(heap, step, rank)
+  local i = #heap + 1
+  while i > 1 and rank(step, heap[i // 2]) do
+    heap[i] = heap[i // 2]
+    i = i // 2
+  end
+  heap[i] = step
+end
+
+local function pop(heap, rank)
+  local first, last = heap[1], table.remove(heap)
+  local i, n = 1, #heap
+  while 2 * i <= n do
+    local child = 2 * i
+    if child < n and rank(heap[child + 1], heap[child]) then
+      child = child + 1
+    end
+    if not rank(heap[child], last) then
+      break
+    end
+    heap[i] = heap[child]
+    i = child
+  end
+  if n > 0 then
+    heap[i] = last
+  end
+  return first
+end
+
+---The steps in an order that keeps every edge; where those leave a choice, by the preference list of kinds (others
+---first), then the younger first, then a hook before what it stands before. Raises failed_precondition on a cycle.
+---@param preference string[] kinds
+function graph.sort(steps, by_name, preference)
+  local place, waits, followers, ready = {}, {}, {}, {}
+  for i, kind in ipairs(preference) do
+    place[kind] = place[kind] or i
+  end
+  local function rank(a, b)
+    -- A hook takes the place of the step it was put before (or after).
+    local x, y = place[a.place or a.kind] or 0, place[b.place or b.kind] or 0
+    if x ~= y then
+      return x < y
+    elseif a.seq ~= b.seq then
+      return a.seq > b.seq
+    end
+    return a.name < b.name
+  end
+  for _, step in ipairs(steps) do
+    waits[step.name] = 0
+    for _, name in ipairs(step.after) do
+      if by_name[name] then
+        waits[step.name] = waits[step.name] + 1
+        followers[name] = followers[name] or {}
+        table.insert(followers[name], step)
+      end
+    end
+    if waits[step.name] == 0 then
+      push(ready, step, rank)
+    end
+  end
+  local sorted = {}
+  while #ready > 0 do
+    local step = pop(ready, rank)
+    sorted[#sorted + 1] = step
+    for _, follower in ipairs(followers[step.name] or {}) do
+      waits[follower.name] = waits[follower.name] - 1
+      if waits[follower.name] == 0 then
+        push(ready, follower, rank)
+      end
+    end
+  end
+  if #sorted < #steps then
+    local stuck = {}
+    for _, step in ipairs(steps) do
+      if waits[step.name] > 0 then
+        stuck[#stuck + 1] = step.name
+      end
+    end
+    err.raise("failed_precondition", "these steps wait for each other: %s", table.concat(stuck, ", "))
+  end
+  return sorted
+end
+
+return graph

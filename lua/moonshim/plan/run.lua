@@ -1,0 +1,440 @@
+--- plan/run - the engine: starts the steps that may start, believes what comes back, and writes it down.
+--
+-- Always  1. a step starts only when what it waits for has ended well (a soft edge: has ended) and nothing that is left in
+--            the ledger needs its receipt.
+--         2. every step is shielded and has its own deadline; a cancelled run starts nothing more and waits for the rest.
+--         3. a receipt leaves the ledger only here, on the word of its release: done, gone, or (check_release) verified.
+--         4. one release per receipt at a time, whatever number of runs want it.
+-- At most `width` steps of one container run at once, and LIMIT in all. What a pod or the VM holds itself has its turn
+-- when nothing below it is left to do, unless everything else waits for just that.
+
+local err = require "moonshim.err"
+local record = require "moonshim.journal.record"
+local task = require "moonshim.task"
+
+local run_plan = {}
+
+local LIMIT = 64
+local MAX_BACKOFF = 10000
+
+---@class moonshim.Report
+---@field ok boolean nothing is left of what the plan was for, except debts that the VM has taken over
+---@field owner string
+---@field goal string
+---@field steps { name: string, kind: string, owner: string, outcome: string, ms: integer, attempts: integer, error: moonshim.Err? }[]
+---outcome: done, gone, failed, skipped, debt
+---@field error moonshim.Err? what failed first
+---@field debts string[] receipts that the VM owes now
+---@field ms integer
+---@field fallback moonshim.Err? why the edits were not used (plan.execute)
+
+-- vm/pod/container/exec counts as the container's.
+local function group_of(owner)
+  return owner:match("^[^/]+/[^/]+/[^/]+") or owner
+end
+
+local function is_below(owner, base)
+  return owner == base or owner:sub(1, #base + 1) == base .. "/"
+end
+
+local function tell(self, step, what, detail)
+  if self.on_step then
+    local ok, e = pcall(self.on_step, step, what, detail)
+    if not ok then
+      self.ledger.log:error("on_step failed", { step = step.name, error = e })
+    end
+  end
+end
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- One step
+
+local function call_release(self, step, attempt, within)
+  local ledger, r = self.ledger, step.receipt
+  local k = ledger:kind_of(r)
+  local facts = record.plain(r.facts)
+  k.release(ledger.world, facts, {
+    goal = self.plan.goal, within = within, attempt = attempt, args = step.args, name = step.name, owner = r.owner, receipt = r,
+  })
+  if k.check_release and k.verify(ledger.world, facts) == "held" then
+    err.raise("failed_precondition", "it is still held after its release")
+  end
+end
+
+-- Attempts until one works, or retries or time are used up. Returns outcome, attempts, error.
+local function attempt(self, step, due)
+  local n = 0
+  while true do
+    n = n + 1
+    local left = math.max(0, due - task.now())
+    local ok, e = xpcall(task.deadline, err.traceback, left, call_release, self, step, n, left)
+    if ok then
+      return "done", n
+    elseif err.is(e, "gone") then
+      return "gone", n
+    end
+    local pause = math.min(step.backoff << math.min(n - 1, 16), MAX_BACKOFF)
+    if n > step.retries or self.stopping or task.now() + pause >= due then
+      return "failed", n, err.from(e)
+    end
+    tell(self, step, "retry", e)
+    task.sleep(pause)
+  end
+end
+
+-- One at a time per receipt.
+local function release(self, step)
+  local ledger, r = self.ledger, step.receipt
+  while ledger.releasing[r] do -- by another run, for which it is a debt
+    ledger.releasing[r]:wait()
+  end
+  if ledger:get(r.name) ~= r then
+    return "gone", 0
+  elseif step.refusal then
+    return "failed", 0, step.refusal
+  end
+  local over = task.signal()
+  ledger.releasing[r] = over
+  local outcome, attempts, e = attempt(self, step, task.now() + step.within)
+  ledger.releasing[r] = nil
+  over:fire()
+  return outcome, attempts, e
+end
+
+local function call_hook(self, step)
+  local ok, e = xpcall(task.deadline, err.traceback, step.within, step.run, step, self.ctx)
+  if ok then
+    return "done", 1
+  end
+  return "failed", 1, err.from(e)
+end
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- What an outcome means for the others
+
+-- state.outcome is nil until the step has its turn, then "running", then what it came to.
+local function went_well(state)
+  return state.outcome == "done" or state.outcome == "gone"
+end
+
+local function went_badly(state)
+  return state.outcome == "failed" or state.outcome == "skipped" or state.outcome == "debt"
+end
+
+-- The steps that may be looked at, in the printed order.
+local function make_ready(self, step)
+  local ready, index = self.ready, self.state[step].index
+  local low, high = 1, #ready + 1
+  while low < high do
+    local middle = (low + high) // 2
+    if self.state[ready[middle]].index < index then
+      low = middle + 1
+    else
+      high = middle
+    end
+  end
+  table.insert(ready, low, step)
+end
+
+-- A step has come to its end, or (not over any more) is to be done again.
+local function count(self, step, change)
+  for _, follower in ipairs(self.followers[step.name] or {}) do
+    local state = self.state[follower]
+    state.waits = state.waits + change
+    if change < 0 and state.waits == 0 and state.outcome == nil then
+      make_ready(self, follower)
+    end
+  end
+end
+
+-- Steps that are not over, by owner: its own, and all below it.
+local function tally(self, step, change)
+  local path = step.owner
+  self.own[path] = (self.own[path] or 0) + change
+  while path do
+    self.all[path] = (self.all[path] or 0) + change
+    path = path:match("^(.*)/[^/]*$")
+  end
+end
+
+local function come_to(self, step, outcome, e)
+  local state = self.state[step]
+  local first = not went_well(state) and not went_badly(state)
+  state.outcome, state.error = outcome, e
+  if first then
+    tally(self, step, -1)
+    count(self, step, -1)
+  end
+end
+
+-- The receipt is out: so are those that died with it. When that was the end of the VM, what failed or never had its turn
+-- gets one more go, since there is no guest left to say no.
+local function left_the_ledger(self, step, how)
+  for _, r in ipairs(self.ledger:released(step.receipt, how)) do
+    local other = self.plan.by_name[r.name]
+    if other and went_badly(self.state[other]) then
+      come_to(self, other, "gone")
+      tell(self, other, "gone", "with " .. step.name)
+    end
+  end
+  if not step.ends_world then
+    return
+  end
+  self.halted = {}
+  local again = {}
+  for _, other in ipairs(self.plan.steps) do
+    local state = self.state[other]
+    if other.receipt and went_badly(state) and not state.again then
+      state.again, state.outcome, state.error = true, nil, nil
+      tally(self, other, 1)
+      count(self, other, 1)
+      again[#again + 1] = other
+    end
+  end
+  for _, other in ipairs(again) do
+    tell(self, other, "again", step.name .. " has ended")
+    if self.state[other].waits == 0 then
+      make_ready(self, other)
+    end
+  end
+end
+
+local function owe(self, step, e, attempts)
+  self.ledger:failed(step.receipt, e, attempts, self.root)
+  come_to(self, step, "debt", e)
+  tell(self, step, "debt", e)
+end
+
+local function failed(self, step, e, attempts)
+  if step.on_failure == "debt" then
+    return owe(self, step, e, attempts)
+  elseif step.receipt then
+    self.ledger:failed(step.receipt, e, attempts)
+  end
+  if step.on_failure == "stop" then
+    self.halted[group_of(step.owner)] = step
+  end
+  come_to(self, step, "failed", e)
+  tell(self, step, "failed", e)
+end
+
+local function finished(self, step, outcome, attempts, e)
+  local state = self.state[step]
+  state.ms, state.attempts = state.ms + task.now() - state.since, state.attempts + attempts
+  if outcome == "failed" then
+    return failed(self, step, e, attempts)
+  end
+  if step.receipt then
+    left_the_ledger(self, step, outcome)
+  end
+  come_to(self, step, outcome)
+  tell(self, step, outcome)
+end
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- Which step next
+
+-- Why a step whose predecessors have all ended may not start after all, and whether that makes it a debt; nil = it may.
+local function obstacle(self, step)
+  for _, name in ipairs(step.after) do
+    local state = self.state[self.plan.by_name[name]]
+    if not went_well(state) and not step.soft[name] then
+      local word = state.outcome == "debt" and "is owed" or state.outcome == "failed" and "failed" or "was not done"
+      return ("%s %s"):format(name, word), state.outcome == "debt"
+    end
+  end
+  if step.ends_world then
+    return nil
+  end
+  local halted = self.halted[group_of(step.owner)]
+  if halted and halted ~= step then
+    return ("%s failed"):format(halted.name), false
+  end
+  for _, other in ipairs(step.receipt and self.ledger:needed_by(step.receipt) or {}) do
+    local settled = other.state == "owed" and self.ledger:killer(other, self.included)
+    if not step.soft[other.name] and not settled then
+      return ("%s needs it"):format(other.name), other.state == "owed"
+    end
+  end
+end
+
+local function skip(self, step, why, as_debt)
+  local e = err.new("failed_precondition", why)
+  if as_debt and step.receipt then
+    return owe(self, step, e, 0)
+  end
+  come_to(self, step, "skipped", e)
+  tell(self, step, "skipped", e)
+end
+
+local function perform(self, step, group)
+  local outcome, attempts, e = (step.receipt and release or call_hook)(self, step)
+  self.running = self.running - 1
+  self.busy[group] = self.busy[group] - 1
+  finished(self, step, outcome, attempts, e)
+end
+
+local function start(self, step)
+  local state, group = self.state[step], group_of(step.owner)
+  state.outcome, state.since = "running", task.now()
+  self.running = self.running + 1
+  self.busy[group] = (self.busy[group] or 0) + 1
+  tell(self, step, "start")
+  task.spawn(function()
+    task.shield(function()
+      local ok, bug = xpcall(perform, err.traceback, self, step, group)
+      self.wake:put(ok or { bug })
+    end)
+  end)
+end
+
+local function has_turn(self, step)
+  local owner, group = step.owner, group_of(step.owner)
+  return self.running < LIMIT and (self.busy[group] or 0) < self.width
+    and (owner:find("/.*/") or self.all[owner] == self.own[owner])
+end
+
+-- Starts or skips what can be; returns whether anything changed.
+local function look(self)
+  local ready, changed = self.ready, false
+  self.ready = {}
+  for _, step in ipairs(ready) do
+    if self.state[step].outcome == nil and self.state[step].waits == 0 then
+      local why, as_debt = obstacle(self, step)
+      if why then
+        skip(self, step, why, as_debt)
+        changed = true
+      elseif has_turn(self, step) then
+        start(self, step)
+        changed = true
+      else
+        make_ready(self, step)
+      end
+    end
+  end
+  if not changed and self.running == 0 and self.ready[1] then -- a container's step waits for one of its pod or of the VM
+    start(self, table.remove(self.ready, 1))
+    changed = true
+  end
+  return changed
+end
+
+-- ---------------------------------------------------------------------------------------------------------------
+-- The whole
+
+local function finish_report(report, whole_vm)
+  local failure, consequence
+  report.debts = {}
+  for _, line in ipairs(report.steps) do
+    if line.outcome == "debt" then
+      report.debts[#report.debts + 1] = line.name
+    end
+    local bad
+    if line.kind == "hook" then
+      bad = line.outcome == "failed" and line.on_failure == "stop"
+    else
+      bad = line.outcome == "failed" or line.outcome == "skipped" or (line.outcome == "debt" and whole_vm)
+    end
+    if bad and line.attempts > 0 then
+      failure = failure or line
+    elseif bad then
+      consequence = consequence or line
+    end
+  end
+  local line = failure or consequence
+  report.ok = line == nil
+  report.error = line and err.wrap(line.error, line.name)
+  return report
+end
+
+---The part of a report that concerns `owner`: for those who joined the run of a parent.
+---@return moonshim.Report
+function run_plan.report_below(report, owner)
+  if report.owner == owner or not is_below(owner, report.owner) then
+    return report
+  end
+  local part = { owner = owner, goal = report.goal, steps = {}, ms = report.ms, fallback = report.fallback }
+  for _, line in ipairs(report.steps) do
+    if is_below(line.owner, owner) then
+      part.steps[#part.steps + 1] = line
+    end
+  end
+  return finish_report(part, false)
+end
+
+local function report_of(self, started)
+  local report = { owner = self.plan.owner, goal = self.plan.goal, steps = {}, ms = task.now() - started }
+  for i, step in ipairs(self.plan.steps) do
+    local state = self.state[step]
+    report.steps[i] = {
+      name = step.name, kind = step.kind, owner = step.owner, outcome = state.outcome, ms = state.ms, attempts = state.attempts,
+      error = state.error, on_failure = step.on_failure,
+    }
+  end
+  return finish_report(report, self.plan.owner == self.root)
+end
+
+local function drive(self)
+  for _, step in ipairs(self.plan.steps) do
+    if self.state[step].waits == 0 then
+      make_ready(self, step)
+    end
+  end
+  while true do
+    repeat until not look(self)
+    if self.running == 0 then
+      return
+    end
+    local fine = self.wake:get()
+    if fine ~= true then
+      error(fine[1], 0)
+    end
+  end
+end
+
+function run_plan.run(p, opts)
+  opts = opts or {}
+  local ledger = p.ledger
+  if ledger.dry then
+    err.raise("failed_precondition", "a plan over a dry ledger is for printing")
+  elseif p.ran then
+    err.raise("failed_precondition", "this plan has run; derive again")
+  end
+  p.ran = true
+  local self = {
+    plan = p, ledger = ledger, width = opts.width or 1, on_step = opts.on_step, ctx = opts.ctx, root = p.owner:match("^[^/]+"),
+    state = {}, followers = {}, included = {}, ready = {}, halted = {}, busy = {}, own = {}, all = {}, running = 0,
+    wake = task.queue(2 * #p.steps + 2),
+  }
+  for i, step in ipairs(p.steps) do
+    self.state[step] = { index = i, waits = #step.after, ms = 0, attempts = 0 }
+    self.included[step.receipt or step] = true
+    tally(self, step, 1)
+    for _, name in ipairs(step.after) do
+      self.followers[name] = self.followers[name] or {}
+      table.insert(self.followers[name], step)
+    end
+  end
+  local started = task.now()
+  ledger:close_owner(p.owner)
+  local ok, e = xpcall(function()
+    ledger:settle(p.owner)
+    p:validate()
+    drive(self)
+  end, err.traceback)
+  if not ok then
+    self.stopping = true
+    task.shield(function()
+      while self.running > 0 do
+        self.wake:get()
+      end
+    end)
+  end
+  ledger:reopen_owner(p.owner)
+  if not ok then
+    error(e, 0)
+  end
+  return report_of(self, started)
+end
+
+return run_plan
