@@ -1,5 +1,7 @@
 #include "bind/call.h"
+#include "base/list.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char cx_key; /* its address names the context in the registry */
@@ -9,10 +11,40 @@ typedef struct cx_box {
     void (*on_close)(msh_l_cx *cx);
 } cx_box;
 
+/* Failures that wait for the next turn of the loop. */
+struct msh_l_later {
+    uv_idle_t idle; /* runs while something waits */
+    msh_l_cx *cx;
+    msh_node waiting;
+};
+
+typedef struct late_failure {
+    msh_node node;
+    int ref;
+    msh_err err;
+} late_failure;
+
+static void free_later(uv_handle_t *h)
+{
+    free(h->data);
+}
+
+static void end_later(struct msh_l_later *l)
+{
+    if (l == NULL)
+        return;
+    msh_node *n;
+    while ((n = msh_list_shift(&l->waiting)) != NULL)
+        free(MSH_LIST_OF(n, late_failure, node));
+    uv_close((uv_handle_t *)&l->idle, free_later);
+}
+
 static int cx_gc(lua_State *L)
 {
     cx_box *box = lua_touserdata(L, 1);
     box->cx.main = NULL;
+    end_later(box->cx.later);
+    box->cx.later = NULL;
     if (box->on_close != NULL)
         box->on_close(&box->cx);
     box->on_close = NULL;
@@ -192,6 +224,55 @@ void msh_l_emit(msh_l_cx *cx, int ref, msh_l_push push, void *arg)
     run(&d);
 }
 
+static void run_later(uv_idle_t *idle)
+{
+    struct msh_l_later *l = idle->data;
+    msh_l_cx *cx = l->cx;
+    uv_idle_stop(idle); /* what is added meanwhile starts it again */
+    msh_node now;
+    msh_list_init(&now);
+    msh_node *n;
+    while ((n = msh_list_shift(&l->waiting)) != NULL)
+        msh_list_push(&now, n);
+    while ((n = msh_list_shift(&now)) != NULL) {
+        late_failure *f = MSH_LIST_OF(n, late_failure, node);
+        msh_l_deliver(cx, &f->ref, msh_l_push_failed, &f->err);
+        free(f);
+    }
+}
+
+static struct msh_l_later *later_of(msh_l_cx *cx)
+{
+    if (cx->later != NULL)
+        return cx->later;
+    struct msh_l_later *l = calloc(1, sizeof *l);
+    if (l == NULL)
+        return NULL;
+    l->cx = cx;
+    l->idle.data = l;
+    msh_list_init(&l->waiting);
+    uv_idle_init(cx->loop, &l->idle);
+    return cx->later = l;
+}
+
+void msh_l_fail_later(msh_l_cx *cx, int *ref, const msh_err *e)
+{
+    if (*ref == MSH_L_NOREF || cx->main == NULL)
+        return;
+    struct msh_l_later *l = later_of(cx);
+    late_failure *f = l != NULL ? calloc(1, sizeof *f) : NULL;
+    if (f == NULL) {
+        fprintf(stderr, "moonshim: no memory for a callback\n");
+        msh_l_unref(cx, ref);
+        return;
+    }
+    f->ref = *ref;
+    f->err = *e;
+    *ref = MSH_L_NOREF;
+    msh_list_push(&l->waiting, &f->node);
+    uv_idle_start(&l->idle, run_later);
+}
+
 int msh_l_push_failed(lua_State *L, void *err)
 {
     return msh_l_fail(L, err);
@@ -222,6 +303,41 @@ void msh_l_push_err(lua_State *L, const msh_err *e)
     if (e->op[0] != '\0') {
         lua_pushstring(L, e->op);
         lua_setfield(L, -2, "op");
+    }
+}
+
+static msh_code code_of(const char *text)
+{
+    for (int code = 1; code < MSH_CODE_COUNT; code++)
+        if (strcmp(msh_code_text((msh_code)code), text) == 0)
+            return (msh_code)code;
+    return MSH_UNKNOWN;
+}
+
+void msh_l_to_err(lua_State *L, int idx, msh_err *e)
+{
+    idx = lua_absindex(L, idx);
+    msh_fail(e, MSH_UNKNOWN, "%s",
+             lua_type(L, idx) == LUA_TSTRING ? lua_tostring(L, idx) : "no reason given");
+    if (!lua_istable(L, idx) || !lua_checkstack(L, 4))
+        return;
+    for (lua_pushnil(L); lua_next(L, idx) != 0; lua_pop(L, 1)) {
+        if (lua_type(L, -2) != LUA_TSTRING)
+            continue;
+        const char *key = lua_tostring(L, -2),
+                   *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+        if (text != NULL && strcmp(key, "code") == 0)
+            e->code = code_of(text);
+        else if (text != NULL && strcmp(key, "message") == 0)
+            snprintf(e->msg, sizeof e->msg, "%s", text);
+        else if (text != NULL && strcmp(key, "op") == 0)
+            snprintf(e->op, sizeof e->op, "%s", text);
+        else if (text != NULL && strcmp(key, "origin") == 0)
+            e->origin = strcmp(text, "guest") == 0  ? MSH_GUEST
+                        : strcmp(text, "host") == 0 ? MSH_HOST
+                                                    : MSH_SHIM;
+        else if (strcmp(key, "hresult") == 0 && lua_isinteger(L, -1))
+            e->hresult = (int32_t)lua_tointeger(L, -1);
     }
 }
 

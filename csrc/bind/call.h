@@ -21,22 +21,24 @@
 
 #define MSH_L_NOREF LUA_NOREF
 
-struct msh_pool;
+struct msh_l_sys;
+struct msh_l_later;
 
 typedef struct msh_l_cx {
     lua_State *main; /* NULL once the state is closing: nothing is delivered any more */
     uv_loop_t *loop;
-    struct msh_pool *pool; /* made by the first call that blocks */
-    int on_error;          /* ref of the hook, or MSH_L_NOREF: standard error */
-    int refs;              /* live references, the hook's not counted */
-    int objects;           /* open objects */
+    struct msh_l_sys *sys;     /* of sys.c, made when first needed */
+    struct msh_l_later *later; /* of call.c, likewise */
+    int on_error;              /* ref of the hook, or MSH_L_NOREF: standard error */
+    int refs;                  /* live references, the hook's not counted */
+    int objects;               /* open objects */
 } msh_l_cx;
 
 /* Makes the context of a state on `loop`; once per state. [-0, +0, m] */
 msh_l_cx *msh_l_cx_new(lua_State *L, uv_loop_t *loop);
 /* The context, or NULL in a state without one. [-0, +0, -] */
 msh_l_cx *msh_l_cx_of(lua_State *L);
-/* Closes what the context itself holds; set by sys.c for the pool, so that call.c need not know it. */
+/* Closes what the context itself holds; set by sys.c, so that call.c need not know it. */
 void msh_l_cx_on_close(msh_l_cx *cx, void (*fn)(msh_l_cx *cx));
 
 /* A reference to the value at `idx`, which stays. [-0, +0, m] */
@@ -56,6 +58,9 @@ typedef int (*msh_l_push)(lua_State *L, void *arg);
 void msh_l_deliver(msh_l_cx *cx, int *ref, msh_l_push push, void *arg);
 /* The same for a function that is called many times; `ref` stays. */
 void msh_l_emit(msh_l_cx *cx, int ref, msh_l_push push, void *arg);
+/* Takes *ref and delivers (nil, err) to it from the loop: for completions whose work was dropped by a close. Without
+ * memory the callback is dropped, which is said on standard error. */
+void msh_l_fail_later(msh_l_cx *cx, int *ref, const msh_err *e);
 /* Ready-made pushes: `arg` is a msh_err (nil, err) or nothing but true. */
 int msh_l_push_failed(lua_State *L, void *err);
 int msh_l_push_true(lua_State *L, void *unused);
@@ -70,6 +75,8 @@ void msh_l_push_err(lua_State *L, const msh_err *e);
 int msh_l_fail(lua_State *L, const msh_err *e);
 /* Likewise from a class name: "<what> is closed", code gone. */
 int msh_l_closed(lua_State *L, const char *what);
+/* The way back: the error value at `idx`, or a string; anything else is "unknown". Cannot jump. [-0, +0, -] */
+void msh_l_to_err(lua_State *L, int idx, msh_err *e);
 /* true, or nil and the error value when `rc` is not ok. */
 int msh_l_result(lua_State *L, msh_code rc, const msh_err *e);
 

@@ -350,10 +350,12 @@ void msh_l_open_json(lua_State *L)
     msh_l_class(L, DOC, none, doc_close);
     luaL_newlib(L, functions);
     lua_newtable(L);
-    lua_pushliteral(L, "moonshim.json.array");
+    lua_pushliteral(L, MSH_JSON_ARRAY);
     lua_setfield(L, -2, "__name");
     lua_pushvalue(L, -1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &array_key);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, LUA_REGISTRYINDEX, MSH_JSON_ARRAY);
     lua_setfield(L, -2, "array_mt");
     lua_pushlightuserdata(L, NULL);
     lua_setfield(L, -2, "null");

@@ -14,6 +14,8 @@
 #define MSH_JSON_DEPTH  128
 #define MSH_JSON_VALUES (1u << 20)
 
+#define MSH_JSON_ARRAY "moonshim.json.array" /* the registry's name of array_mt, for luaL_setmetatable */
+
 /* Pushes the table core.json. [-0, +1, m] */
 void msh_l_open_json(lua_State *L);
 #endif

@@ -1,5 +1,6 @@
 #include "bind/module.h"
 #include "base/time.h"
+#include "bind/bound.h"
 #include "bind/json.h"
 #include "bind/script.h"
 #include <luv/luv.h>
@@ -77,9 +78,16 @@ LUALIB_API int luaopen_moonshim_core(lua_State *L)
         lua_rawseti(L, -2, code + 1);
     }
     lua_setfield(L, -2, "codes");
-    msh_l_open_json(L);
-    lua_setfield(L, -2, "json");
-    msh_l_open_script(L);
-    lua_setfield(L, -2, "script");
+    static const struct {
+        const char *name;
+        void (*open)(lua_State *L);
+    } parts[] = {{"json", msh_l_open_json},           {"script", msh_l_open_script},
+                 {"transport", msh_l_open_transport}, {"bridge", msh_l_open_bridge},
+                 {"devices", msh_l_open_devices},     {"sys", msh_l_open_sys},
+                 {"relay", msh_l_open_relay}};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        parts[i].open(L);
+        lua_setfield(L, -2, parts[i].name);
+    }
     return 1;
 }
