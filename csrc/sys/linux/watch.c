@@ -1,6 +1,8 @@
 #include "sys/fd.h"
 #include "sys/process.h"
+#include <errno.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 
 struct msh_watch {
     uv_poll_t poll;
@@ -9,12 +11,31 @@ struct msh_watch {
     void *ctx;
 };
 
+/* Looks without reaping: a child of uv_spawn is libuv's to reap, and taking it away would leave its handle open for
+ * ever. False: it still runs. */
+static bool ended(int pidfd, msh_exit *out)
+{
+    siginfo_t si = {0};
+    int rc;
+    do
+        rc = waitid(P_PIDFD, (id_t)pidfd, &si, WEXITED | WNOHANG | WNOWAIT);
+    while (rc != 0 && errno == EINTR);
+    *out = (msh_exit){.gone = rc != 0};
+    if (rc == 0 && si.si_pid == 0)
+        return false;
+    if (rc == 0 && si.si_code == CLD_EXITED)
+        out->code = si.si_status;
+    else if (rc == 0)
+        out->signal = si.si_status;
+    return true;
+}
+
 static void on_readable(uv_poll_t *h, int status, int events)
 {
     (void)events;
     msh_watch *w = h->data;
     msh_exit how = {.gone = true};
-    if (status == 0 && msh_process_wait(w->pidfd, 0, &how, NULL) == MSH_AGAIN)
+    if (status == 0 && !ended(w->pidfd, &how))
         return;
     uv_poll_stop(h);
     msh_watch_fn fn = w->on_exit;
