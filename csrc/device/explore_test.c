@@ -21,7 +21,7 @@
 
 #include <cmocka.h>
 
-enum { CLIENTS = 3, PLACES = 3, PARTS = 3, FLIGHT = 8 };
+enum { CLIENTS = 8, PLACES = 8, PARTS = 3, FLIGHT = 16 };
 
 typedef struct setting {
     const char *name;
@@ -31,6 +31,9 @@ typedef struct setting {
     bool late;  /* late answers come in */
     int clients;
     msh_want wants[CLIENTS];
+    bool restored; /* the clients were there before a crash, at slot 0, and this was the truth: */
+    msh_held held[CLIENTS];
+    bool attached, ejected, mounted[3];
 } setting;
 
 typedef struct place { /* the truth about one slot, or about one share */
@@ -341,6 +344,14 @@ static void begin(world *w, const setting *s)
     assert_int_equal(msh_resvs_new(&s->config, &w->t, NULL), MSH_OK);
     if (s->boot)
         assert_int_equal(msh_resvs_boot_disk(w->t, 0, 0, "/boot", NULL), MSH_OK);
+    if (!s->restored)
+        return;
+    w->places[0] = (place){s->attached, s->ejected, {s->mounted[0], s->mounted[1], s->mounted[2]}};
+    for (int i = 0; i < s->clients; i++) {
+        msh_facts f = {.want = s->wants[i], .held = s->held[i]};
+        w->r[i] = (msh_resv)(i + 1);
+        assert_int_equal(msh_resv_restore(w->t, w->r[i], &f, NULL), MSH_OK);
+    }
 }
 
 /* Everything that can decide about the future, in a form that does not grow with time. */
@@ -563,18 +574,108 @@ static void two_disks_three_users(void **state)
                        .wants = {DISK("/a", 0), DISK("/a", 0), DISK("/b", 0)}});
 }
 
+static void after_a_crash(void **state)
+{
+    (void)state;
+    setting s = {.name = "two partitions after a crash, nobody knows what is there",
+                 .config = {1, 1, .no_eject = false},
+                 .clients = 2,
+                 .wants = {DISK("/a", 1), DISK("/a", 2)},
+                 .restored = true};
+    explore(&s); /* nothing is there */
+    s.attached = s.mounted[1] = s.mounted[2] = true;
+    explore(&s);
+    s.name = "two partitions after a crash, one is known to be mounted";
+    s.held[0] = MSH_HELD_MAPPED;
+    s.mounted[2] = false;
+    explore(&s);
+    s.name = "a half detached disk after a crash";
+    s.held[0] = MSH_HELD_INTENDED;
+    s.mounted[1] = false;
+    s.ejected = true;
+    explore(&s);
+    s.name = "one mount of two users after a crash, one of them vouches for it";
+    s.wants[0].partition = s.wants[1].partition = 0;
+    s.ejected = false;
+    s.mounted[0] = true;
+    s.held[1] = MSH_HELD_MAPPED;
+    explore(&s);
+}
+
+static void three_users_of_one_disk(void **state)
+{
+    (void)state;
+    explore(&(setting){.name = "two partitions of one disk, one of them used twice",
+                       .config = {1, 2, .no_eject = false},
+                       .boot = true,
+                       .eager = true,
+                       .clients = 3,
+                       .wants = {DISK("/a", 1), DISK("/a", 2), DISK("/a", 1)}});
+    explore(&(setting){.name = "one mount used three times",
+                       .config = {1, 1, .no_eject = false},
+                       .eager = true,
+                       .clients = 3,
+                       .wants = {DISK("/a", 0), DISK("/a", 0), DISK("/a", 0)}});
+}
+
 static void shares(void **state)
 {
     (void)state;
     explore(&(setting){.name = "a share used twice",
                        .config = {.no_writable = true},
-                       .late = true,
                        .clients = 2,
                        .wants = {SHARE("/d", true), SHARE("/d", true)}});
     explore(&(setting){.name = "one directory read-only and writable",
                        .eager = true,
                        .clients = 2,
                        .wants = {SHARE("/d", true), SHARE("/d", false)}});
+}
+
+/* Bigger worlds than can be visited whole: ten thousand random acts, then the way to empty. */
+static void walk(const setting *s, uint32_t seed)
+{
+    world w;
+    int acts = 0;
+    begin(&w, s);
+    path_len = 0;
+    for (int tries = 0; acts < 10000 && tries < 1000000; tries++) {
+        seed = seed * 1664525u + 1013904223u;
+        act a = {(uint8_t)((seed >> 8) % ACTS), (uint8_t)((seed >> 16) % FLIGHT)};
+        int last = path_len < 255 ? path_len++ : 255;
+        if (last == 255) /* the report shows the last acts */
+            memmove(path, path + 1, 255 * sizeof path[0]);
+        path[last] = a;
+        if (w.nflights < FLIGHT && perform(&w, a))
+            acts++;
+        else if (w.nflights == FLIGHT)
+            acts += perform(&w, (act){w.flights[0].landed ? LATE : DONE_OK, 0});
+        else
+            path_len = last;
+    }
+    assert_int_equal(acts, 10000);
+    must_reach_empty(&w);
+    msh_resvs_free(w.t);
+}
+
+static void ten_thousand_random_acts(void **state) /* [#277] */
+{
+    (void)state;
+    setting disks = {.name = "five disks and partitions, eight clients, three slots",
+                     .config = {1, 4, .no_eject = false},
+                     .boot = true,
+                     .late = true,
+                     .clients = 8,
+                     .wants = {DISK("/a", 0), DISK("/a", 0), DISK("/b", 1), DISK("/b", 2), DISK("/b", 1),
+                               DISK("/c", 0), DISK("/d", 0), DISK("/e", 2)}};
+    setting trees = {.name = "shares, eight clients",
+                     .late = true,
+                     .clients = 8,
+                     .wants = {SHARE("/a", true), SHARE("/a", true), SHARE("/a", false), SHARE("/b", false),
+                               SHARE("/b", false), SHARE("/b", false), SHARE("/c", true), SHARE("/d", true)}};
+    for (uint32_t seed = 1; seed <= 8; seed++) {
+        walk(&disks, seed);
+        walk(&trees, seed);
+    }
 }
 
 int main(void)
@@ -585,6 +686,9 @@ int main(void)
         cmocka_unit_test(two_disks_and_one_slot),
         cmocka_unit_test(two_disks_three_users),
         cmocka_unit_test(shares),
+        cmocka_unit_test(after_a_crash),
+        cmocka_unit_test(three_users_of_one_disk),
+        cmocka_unit_test(ten_thousand_random_acts),
     };
     return cmocka_run_group_tests_name("device exploration", tests, NULL, NULL);
 }
