@@ -6,7 +6,7 @@ local busted = require "busted"
 
 local build = os.getenv("MOONSHIM_BUILD") or "build/release"
 package.path = "./lua/?.lua;./lua/?/init.lua;./spec/?.lua;" .. package.path
-package.cpath = build .. "/?.so;" .. package.cpath
+package.cpath = build .. "/lib/?.so;" .. package.cpath
 
 -- Loaded here, before busted first saves package.loaded: a C module must not be opened again for every file.
 local uv = require "luv"
