@@ -206,6 +206,10 @@ return kind.define("process", {
     if not self then return "unknown" end
     return self.exit and "gone" or "held"
   end,
+  show = function(facts)
+    local name = facts.exec == "" and facts.container or facts.container .. "/" .. facts.exec
+    return facts.pid and ("%s, pid %d"):format(name, facts.pid) or name
+  end,
   defaults = { within = "60s", retries = 0, on_failure = "stop" },
 
   start = start,

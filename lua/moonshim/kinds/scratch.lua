@@ -54,5 +54,6 @@ return kind.define("scratch", {
     world.devices:unmap(facts)
     if facts.file then remove_file(world, facts.file) end
   end,
+  show = function(facts) return facts.file and ("%s, %d MiB"):format(facts.path, facts.bytes >> 20) or facts.path end,
   defaults = { within = "60s", retries = 2, backoff = "100ms", on_failure = "stop" },
 })

@@ -75,11 +75,22 @@ k = {
     live(world)[key_of(facts)] = self
     return nil, self
   end,
-  release = function(world, facts)
+  -- step.args.drain: milliseconds for output that is still on its way.
+  release = function(world, facts, step)
     local self = live(world)[key_of(facts)]
+    local drain = step and step.args and step.args.drain
+    if self and self.io and drain and drain > 0 then
+      self.io:exited(drain)
+      task.deadline(drain + GRACE, self.drained.wait, self.drained)
+    end
     if self then self:close() end
     -- Sockets that nobody called: of a process that never started, or of a shim that was killed.
     for _, port in pairs(facts.ports) do os.remove(("%s/s/%d"):format(world.run_dir, port)) end
+  end,
+  show = function(facts)
+    local out = {}
+    for _, name in ipairs(STREAMS) do out[#out + 1] = facts.ports[name] and name or nil end
+    return table.concat(out, ", ")
   end,
   verify = function(world, facts) return live(world)[key_of(facts)] and "held" or "gone" end,
   defaults = { within = "10s", retries = 1, backoff = "100ms", on_failure = "continue" },

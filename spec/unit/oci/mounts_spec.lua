@@ -1,5 +1,5 @@
 local err = require "moonshim.err"
-local fake = require "support.fake_world"
+local fake = require "support.fake_host"
 local mounts = require "moonshim.oci.mounts"
 
 local files = fake.files {
