@@ -11,8 +11,8 @@
 static const char calls_key;     /* slot -> coroutine or false */
 static const char functions_key; /* id -> function */
 static const char ids_key;       /* function -> id */
-static const char prelude_key;   /* what the prelude returned */
-static const char result_key;    /* what the script returned */
+static const char prelude_key;   /* {n=, values...} that the prelude returned */
+static const char result_key;    /* likewise the script */
 
 /* ---- inside the script's state ---- */
 
@@ -54,11 +54,17 @@ static lua_Integer remember_function(msh_copy *c, int idx)
     return id;
 }
 
-/* verbs.result() -> what the script returned */
+/* verbs.result() -> what the script returned, all of it; nothing before it has run */
 static int verb_result(lua_State *S)
 {
-    lua_rawgetp(S, LUA_REGISTRYINDEX, &result_key);
-    return 1;
+    if (lua_rawgetp(S, LUA_REGISTRYINDEX, &result_key) != LUA_TTABLE)
+        return 0;
+    lua_getfield(S, -1, "n");
+    int n = (int)lua_tointeger(S, -1);
+    luaL_checkstack(S, n, "results");
+    for (int i = 1; i <= n; i++)
+        lua_rawgeti(S, -1 - i, i);
+    return n;
 }
 
 static int setup(lua_State *S)
@@ -74,10 +80,6 @@ static int setup(lua_State *S)
     lua_rawsetp(S, LUA_REGISTRYINDEX, &functions_key);
     lua_newtable(S);
     lua_rawsetp(S, LUA_REGISTRYINDEX, &ids_key);
-    lua_pushboolean(S, 0); /* so that these two keys exist and setting them cannot allocate */
-    lua_rawsetp(S, LUA_REGISTRYINDEX, &prelude_key);
-    lua_pushboolean(S, 0);
-    lua_rawsetp(S, LUA_REGISTRYINDEX, &result_key);
     return 0;
 }
 
@@ -86,6 +88,7 @@ typedef struct preparation {
     msh_script *s;
     msh_script_call *call;
     const char *chunk, *chunkname, *name;
+    const void *key; /* where the results of the chunk are kept */
     size_t chunk_n;
     lua_Integer id;
     bool verbs;      /* the chunk is the prelude */
@@ -95,18 +98,19 @@ typedef struct preparation {
     int nargs; /* out: on the new coroutine, above the function */
 } preparation;
 
-/* Pushes the function of that name of the table in the registry; false (and nothing pushed) without one. */
+/* Pushes the function of that name of the first value kept under `key`; false (and nothing pushed) without one. */
 static bool find_in(lua_State *S, const void *key, const char *name)
 {
-    if (lua_rawgetp(S, LUA_REGISTRYINDEX, key) == LUA_TTABLE) {
+    int top = lua_gettop(S);
+    if (lua_rawgetp(S, LUA_REGISTRYINDEX, key) == LUA_TTABLE && lua_rawgeti(S, -1, 1) == LUA_TTABLE) {
         lua_pushstring(S, name);
         if (lua_rawget(S, -2) == LUA_TFUNCTION) {
-            lua_remove(S, -2);
+            lua_replace(S, top + 1);
+            lua_settop(S, top + 1);
             return true;
         }
-        lua_pop(S, 1);
     }
-    lua_pop(S, 1);
+    lua_settop(S, top);
     return false;
 }
 
@@ -121,6 +125,10 @@ static bool find_function(lua_State *S, const preparation *p)
     if (p->name != NULL) {
         if (find_in(S, &prelude_key, p->name) || find_in(S, &result_key, p->name))
             return true;
+        if (strcmp(p->name, "main") == 0) { /* the file itself, which has run: its results */
+            lua_pushcfunction(S, verb_result);
+            return true;
+        }
         msh_fail(p->err, MSH_NOT_FOUND, "the script has no function '%s'", p->name);
         return false;
     }
@@ -201,6 +209,21 @@ static int look_at_results(lua_State *S)
         }
     }
     p->nargs = 1;
+    return 0;
+}
+
+/* Protected: keeps the values 2.. under p->key. */
+static int keep_results(lua_State *S)
+{
+    preparation *p = lua_touserdata(S, 1);
+    int n = lua_gettop(S) - 1;
+    lua_createtable(S, n, 1);
+    lua_pushinteger(S, n);
+    lua_setfield(S, -2, "n");
+    lua_insert(S, 2);
+    for (int i = n; i >= 1; i--)
+        lua_rawseti(S, 2, i);
+    lua_rawsetp(S, LUA_REGISTRYINDEX, p->key);
     return 0;
 }
 
@@ -477,7 +500,8 @@ static int l_close(lua_State *L)
 }
 
 /* s:call(name | id, ...) -> "return", values... | "yield", request, call | nil, err      [-0, +1..n, arg]
- * A name is looked up in what the prelude returned, then in what the script returned. */
+ * A name is looked up in what the prelude returned, then in what the script returned; "main" of neither is the script
+ * itself, which has run already: it returns its results again. */
 static int l_call(lua_State *L)
 {
     msh_script *s = check(L);
@@ -591,8 +615,8 @@ static int l_counts(lua_State *L)
     return 1;
 }
 
-/* Runs a chunk and keeps its first result under `key`. True, or the failure is pushed. */
-static bool load(lua_State *L, msh_script *s, preparation *p, const void *key, const char *what)
+/* Runs a chunk and keeps its results. True, or the failure is pushed. */
+static bool load(lua_State *L, msh_script *s, preparation *p, const char *what)
 {
     failure f = {0};
     int n = 0;
@@ -613,19 +637,18 @@ static bool load(lua_State *L, msh_script *s, preparation *p, const void *key, c
         else if (rc != LUA_OK || c->over != MSH_OVER_NOT)
             why(s, c, rc, &f);
         msh_script_stop(s);
-        if (f.err.code == MSH_OK && !lua_checkstack(s->S, 4))
+        if (f.err.code == MSH_OK && n > MSH_SCRIPT_VALUES)
+            msh_fail(&f.err, MSH_INVALID_ARGUMENT, "%s returned %d values; at most %d are kept", what, n,
+                     MSH_SCRIPT_VALUES);
+        if (f.err.code == MSH_OK && !lua_checkstack(s->S, n + 4))
             msh_fail(&f.err, MSH_RESOURCE_EXHAUSTED, "the script's memory limit (%zu bytes) is reached",
                      s->cap);
         if (f.err.code == MSH_OK) {
-            if (n > 0) {
-                lua_settop(c->co, lua_gettop(c->co) - n + 1);
-                lua_xmove(c->co, s->S, 1);
-            } else {
-                lua_pushnil(s->S);
+            lua_xmove(c->co, s->S, n);
+            if (protected_call(s, keep_results, p, n) == MSH_OK) {
+                end_call(s, c);
+                return true;
             }
-            lua_rawsetp(s->S, LUA_REGISTRYINDEX, key); /* setup made room for it */
-            end_call(s, c);
-            return true;
         }
     }
     msh_err_from(&f.err, MSH_SHIM, "script");
@@ -638,7 +661,8 @@ static bool load(lua_State *L, msh_script *s, preparation *p, const void *key, c
  * Runs the prelude, then the source.      [-0, +1..2, arg] */
 static int l_script(lua_State *L)
 {
-    preparation source = {0}, prelude = {.chunkname = "=prelude", .verbs = true};
+    preparation source = {.key = &result_key};
+    preparation prelude = {.key = &prelude_key, .chunkname = "=prelude", .verbs = true};
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
     source.chunk = msh_l_bytes(L, 1, "source", true, &source.chunk_n);
@@ -669,8 +693,8 @@ static int l_script(lua_State *L)
         l_close(L);
         return msh_l_fail(L, &err);
     }
-    if ((prelude.chunk != NULL && !load(L, s, &prelude, &prelude_key, "the prelude")) ||
-        !load(L, s, &source, &result_key, "the script")) {
+    if ((prelude.chunk != NULL && !load(L, s, &prelude, "the prelude")) ||
+        !load(L, s, &source, "the script")) {
         lua_pushvalue(L, self); /* closed now, not when the collector comes by */
         lua_replace(L, 1);
         l_close(L);

@@ -40,13 +40,37 @@ static void preload(lua_State *L, const char *name, lua_CFunction open)
     lua_pop(L, 1);
 }
 
-/* Modules of a source tree: its lua/ in front, its default policies under their name. */
+#define SCRIPTS "moonshim.scripts."
+
+/* The default policies of a source tree lie beside its lua/, under scripts/policy. */
+static int search_policy(lua_State *L)
+{
+    const char *name = luaL_checkstring(L, 1);
+    if (strncmp(name, SCRIPTS, strlen(SCRIPTS)) != 0) {
+        lua_pushliteral(L, "");
+        return 1;
+    }
+    const char *path = lua_pushfstring(L, "%s/../scripts/policy/%s.lua", lua_tostring(L, lua_upvalueindex(1)),
+                                       name + strlen(SCRIPTS));
+    if (luaL_loadfilex(L, path, "t") == LUA_OK) {
+        lua_pushstring(L, path);
+        return 2;
+    }
+    return 1; /* why not, for the message of require */
+}
+
+/* Modules of a source tree: its lua/ in front, and its default policies. */
 static void use_tree(lua_State *L, const char *dir)
 {
     lua_getglobal(L, "package");
     lua_getfield(L, -1, "path");
     lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;%s", dir, dir, lua_tostring(L, -1));
     lua_setfield(L, -3, "path");
+    lua_pop(L, 1);
+    lua_getfield(L, -1, "searchers");
+    lua_pushstring(L, dir);
+    lua_pushcclosure(L, search_policy, 1);
+    lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
     lua_pop(L, 2);
 }
 
