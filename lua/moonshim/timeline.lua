@@ -9,15 +9,15 @@ local timeline = {}
 
 local GLYPHS = {
   unicode = { creating = "░", created = "░", starting = "▒", booting = "░", running = "█", stopping = "▓", stopped = "·", deleting = "▒",
-    ok = "●", bad = "✗", axis = "┬", line = "─", rule = "│", other = "·" },
+    active = "─", unready = "▓", lost = "▓", failed = "·", ok = "●", bad = "✗", axis = "┬", line = "─", rule = "│", other = "·" },
   ascii = { creating = ".", created = ".", starting = ":", booting = ".", running = "#", stopping = "=", stopped = "-", deleting = "~",
-    ok = "o", bad = "x", axis = "+", line = "-", rule = "|", other = "-" },
+    active = "-", unready = "=", lost = "=", failed = "-", ok = "o", bad = "x", axis = "+", line = "-", rule = "|", other = "-" },
 }
-local FINAL = { deleted = true, terminated = true, absent = true }
+local FINAL = { deleted = true, ended = true, forgotten = true }
 local STEPS = { 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 15000, 30000, 60000, 120000, 300000, 600000, 1800000, 3600000 }
 
 ---Folds state records into lanes, in the order in which the objects appeared (parents before their children).
----@param states { at: integer, object: string, state: string, data: table? }[]
+---@param states { at: integer, object: string, state: string?, exit: table? }[] a state, or an exit with its code
 ---@return moonshim.Timeline.Lane[] lanes
 ---@return integer from
 ---@return integer to
@@ -31,9 +31,12 @@ function timeline.lanes(states)
       by[r.object], lanes[#lanes + 1] = lane, lane
     end
     local open = lane.spans[#lane.spans]
-    if open and not open.to then open.to = r.at end
-    if not FINAL[r.state] then lane.spans[#lane.spans + 1] = { state = r.state, from = r.at } end
-    if r.data and r.data.code ~= nil and not lane.ended then lane.ended = { at = r.at, data = r.data } end
+    if r.exit then
+      lane.ended = lane.ended or { at = r.at, data = r.exit }
+    else
+      if open and not open.to then open.to = r.at end
+      if not FINAL[r.state] then lane.spans[#lane.spans + 1] = { state = r.state, from = r.at } end
+    end
   end
   for _, lane in ipairs(lanes) do
     local open = lane.spans[#lane.spans]
@@ -70,7 +73,7 @@ local function cut(text, width)
 end
 
 ---Draws the picture.
----@param states { at: integer, object: string, state: string, data: table? }[]
+---@param states { at: integer, object: string, state: string?, exit: table? }[]
 ---@param opts { width: integer?, ascii: boolean?, events: { at: integer, topic: string, data: table? }[]? }? width of
 ---the whole picture in columns (default 100); events: the remarkable ones are listed below the bars
 ---@return string
@@ -135,8 +138,30 @@ function timeline.draw(states, opts)
   return table.concat(out, "\n") .. "\n"
 end
 
+---Draws the life that a ledger remembers: of a pod that lives, or of one that has ended.
+---@param ledger moonshim.Ledger
+---@param opts { width: integer?, ascii: boolean? }?
+---@return string
+function timeline.of(ledger, opts)
+  local states, events = {}, {}
+  for _, entry in ipairs(ledger:history()) do
+    if entry.what == "state" then
+      states[#states + 1] = { at = entry.at, object = entry.owner, state = entry.detail }
+    elseif entry.what == "event" then
+      local data = entry.detail or {}
+      events[#events + 1] = { at = entry.at, topic = entry.name, data = data }
+      if entry.name == "exit" then
+        local object = ("vm/%s/%s"):format(data.pod, data.container)
+        if data.exec and data.exec ~= "" then object = object .. "/" .. data.exec end
+        states[#states + 1] = { at = entry.at, object = object, exit = data }
+      end
+    end
+  end
+  return timeline.draw(states, { width = opts and opts.width, ascii = opts and opts.ascii, events = events })
+end
+
 ---Topics that are worth a line below the bars.
 timeline.remarkable = { ["policy-fallback"] = true, ["policy-hook-failed"] = true, ["release-failed"] = true, ["vm-lost"] = true,
-  ["debt-settled"] = true, ["sandbox-lost"] = true }
+  ["guest-lost"] = true, ["debt-settled"] = true, ["sandbox-lost"] = true }
 
 return timeline

@@ -9,12 +9,12 @@ function container.create(c, request)
   local spec = c:parse(request)
   local layers = c:acquire_all("layer", spec.layers) -- in parallel
   local scratch = c:acquire("scratch", spec.scratch)
-  local bundle = c:acquire("bundle", { pod = c.pod, container = c.id, scratch = scratch })
+  local bundle = c:acquire("bundle", { pod = c.pod, container = c.id, scratch = scratch }) -- named; released by deleting the state
   local rootfs
   if spec.directory then
     rootfs = c:acquire("share", spec.directory) -- used in place
   elseif #layers > 0 then
-    rootfs = c:acquire("overlay", { layers = layers, scratch = scratch, bundle = bundle })
+    rootfs = c:acquire("overlay", { layers = layers, scratch = scratch, bundle = bundle, mount_points = spec.points })
   end
   local mounts, devices = c:acquire_each(spec.mounts), c:acquire_each(spec.devices)
   local stdio = c:acquire("stdio", request.io) -- opened before the process exists

@@ -10,6 +10,7 @@ local PAUSE = "/pause"
 function pod.sandbox(p)
   return {
     spec = {
+      root = { readonly = false },
       ociVersion = "1.0.2",
       hostname = p.hostname or p.id,
       process = { args = { PAUSE, "pause" }, cwd = "/run", env = { "PATH=/" }, user = { uid = 0, gid = 0 }, noNewPrivileges = true },
@@ -24,8 +25,12 @@ function pod.sandbox(p)
   }
 end
 
----The namespaces that every workload shares with the sandbox container.
-pod.shared = { "network", "ipc", "uts" }
+---The namespaces that every workload shares with the sandbox container, by its init.
+---@param pid integer
+---@return table<string, string> paths by type
+function pod.namespaces(pid)
+  return { network = ("/proc/%d/ns/net"):format(pid), ipc = ("/proc/%d/ns/ipc"):format(pid), uts = ("/proc/%d/ns/uts"):format(pid) }
+end
 
 ---What becomes of the pod when its sandbox container ends by itself: the pod is no longer ready, the workloads go on
 ---until someone stops the pod.

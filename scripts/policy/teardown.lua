@@ -15,24 +15,25 @@ teardown.ladders = {
 
 ---How long `delete` waits for the end of a process that is still running.
 teardown.delete_waits = "30s"
+---How long an operator's script may think about a plan.
+teardown.script_within = "5s"
 ---What a step may take beyond the waits of its ladder: the answers of the guest.
 teardown.answer = "5s"
 
----Kinds that live inside the guest: when the plan ends the VM anyway, a failure of theirs must not keep the VM alive.
-local IN_GUEST = { "process", "stdio", "overlay", "bundle", "scratch", "layer", "disk", "share", "device", "nic", "bridge" }
+---Output that the processes have written is moved on before their streams are closed, for at most this long.
+teardown.drain = "1s"
 
----Default edits of a plan.
+---Default edits of a plan. What a failed step means is said by its kind: mostly that the container it belongs to is left
+---as it is, for the next try. The end of the VM asks for nobody's success.
 ---@param plan moonshim.Plan
----@param ctx { goal: string, ends_vm: boolean, ladder: table[]?, ms: fun(duration: any): integer } ladder: the operator's
+---@param ctx { goal: string, ladder: table[]?, ms: fun(duration: any): integer } ladder: the operator's
 function teardown.edit(plan, ctx)
   local ladder = ctx.goal == "stop" and ctx.ladder or teardown.ladders[ctx.goal] or {}
   local within = ctx.ms(teardown.answer)
   for _, rung in ipairs(ladder) do within = within + ctx.ms(rung.wait) end
   if #ladder == 0 then within = ctx.ms(teardown.delete_waits) end
   plan:tune("process", { within = within, retries = 0, args = { ladder = ladder } })
-  if ctx.ends_vm then
-    for _, kind in ipairs(IN_GUEST) do plan:tune(kind, { on_failure = "debt", retries = 0 }) end
-  end
+  if ctx.goal ~= "roll_back" then plan:tune("stdio", { args = { drain = ctx.ms(teardown.drain) } }) end
 end
 
 return teardown

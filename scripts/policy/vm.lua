@@ -1,30 +1,19 @@
----Default decisions about the utility VM: what it is made of, and how long its life's steps may take.
+---Default decisions about the utility VM: what it is made of, and how long the steps of its life may take.
 local vm = {}
 
 vm.limits = {
-  boot = "2m",     -- from the first effect to an agent that answers
-  bridge = "1m",   -- the agent's call, once the VM runs
-  settle = "30s",  -- retrying what earlier operations left behind, before something new is built
+  boot = "2m",    -- from the first effect to an agent that answers
+  settle = "30s", -- retrying what earlier operations left behind, before something new is built
+  end_of = "10s", -- between the order to end and the end
+  news = "2s",    -- between the loss of the connection and word that the VM ended with it
 }
 
----The document of the VM, the same for every host.
----@param request { id: string }
----@return table HCS schema-2 document
-function vm.document(request)
-  return {
-    Owner = "moonshim",
-    SchemaVersion = { Major = 2, Minor = 1 },
-    ShouldTerminateOnLastHandleClosed = request.dies_with_us,
-    VirtualMachine = {
-      ComputeTopology = { Memory = { SizeInMB = 1024, AllowOvercommit = true }, Processor = { Count = 2 } },
-      Devices = { Scsi = {}, Plan9 = {} },
-    },
-  }
-end
+---Size of the VM; nil leaves it to the host.
+vm.memory_mb, vm.processors = nil, nil
 
 ---What the loss of the guest connection means while the VM lives: nobody can be waited for or stopped any more, so
 ---the VM is ended; its containers exit with an unknown code.
 ---@return "terminate"|"keep"
-function vm.on_bridge_lost() return "terminate" end
+function vm.on_guest_lost() return "terminate" end
 
 return vm

@@ -7,11 +7,13 @@ local STATES = {
   { at = 1600, object = "vm/p/web", state = "created" },
   { at = 1700, object = "vm/p/web", state = "running" },
   { at = 2000, object = "vm/p/web/e1", state = "running" },
-  { at = 2100, object = "vm/p/web/e1", state = "stopped", data = { code = 0 } },
+  { at = 2100, object = "vm/p/web/e1", state = "stopped" },
+  { at = 2100, object = "vm/p/web/e1", exit = { code = 0 } },
   { at = 2500, object = "vm/p/db", state = "created" },
-  { at = 3000, object = "vm/p/web", state = "stopped", data = { code = 143 } },
+  { at = 3000, object = "vm/p/web", state = "stopped" },
+  { at = 3000, object = "vm/p/web", exit = { code = 143 } },
   { at = 3200, object = "vm/p/web", state = "deleted" },
-  { at = 3400, object = "vm", state = "terminated" },
+  { at = 3400, object = "vm", state = "ended" },
 }
 
 describe("a timeline", function()
@@ -54,6 +56,6 @@ describe("a timeline", function()
 
   it("survives a pod that lived no time and one that lived for years", function()
     assert.is_string(timeline.draw { { at = 5, object = "vm", state = "running" } })
-    assert.is_string(timeline.draw { { at = 0, object = "vm", state = "running" }, { at = 1 << 40, object = "vm", state = "terminated" } })
+    assert.is_string(timeline.draw { { at = 0, object = "vm", state = "running" }, { at = 1 << 40, object = "vm", state = "ended" } })
   end)
 end)

@@ -1,0 +1,43 @@
+---What the controllers do with a process, by its receipts: the verbs of the kinds "process" and "stdio" behind one table,
+---so that a controller holds no live object of the guest.
+local process = require "moonshim.kinds.process"
+local stdio = require "moonshim.kinds.stdio"
+local clock = require "moonshim.clock"
+
+local processes = {}
+
+---@async
+---@return integer pid
+function processes.start(vm, receipt) return process.start(vm.world, receipt, vm.ledger) end
+
+---@async
+---@return { code: integer, reason: string? }
+function processes.wait(vm, receipt) return process.wait(vm.world, receipt) end
+
+---The process has ended: moves the output that is there, for at most `within`.
+---@async
+---@param receipt moonshim.Receipt? kind "stdio"
+function processes.drain(vm, receipt, within)
+  if receipt and receipt.value then stdio.drain(vm.world, receipt, clock.ms(within)) end
+end
+
+---@async
+function processes.signal(vm, receipt, number) process.signal(vm.world, receipt, number) end
+
+---@async
+function processes.resize(vm, receipt, rows, columns) process.resize(vm.world, receipt, rows, columns) end
+
+function processes.close_stdin(vm, receipt) stdio.close_stdin(vm.world, receipt) end
+
+---@async
+---@return integer[]
+function processes.pids(vm, receipt) return process.pids(vm.world, receipt) end
+
+---@async
+---@return table
+function processes.stats(vm, receipt) return process.stats(vm.world, receipt) end
+
+---@async
+function processes.update(vm, receipt, resources) process.update(vm.world, receipt, resources) end
+
+return processes

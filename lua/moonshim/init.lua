@@ -1,0 +1,384 @@
+---The public door: pods from Lua.
+---
+---  moonshim.run(function()
+---    local pod = assert(moonshim.start(moonshim.pod { name = "hello", containers = { ... } }))
+---    local ls = assert(pod.web:exec { "ls", "/" })
+---    print(ls:wait(), ls:output())
+---    print(pod:plan("stop"))
+---    pod:stop()
+---  end)
+---
+---Everything here returns a value, or nil and an error value { code, message, ... }; a raised string is a bug. Whatever
+---waits does so in the task that called; other tasks go on. Handles stay valid after what they stand for has gone: then
+---they answer from memory or with failed_precondition.
+local err = require "moonshim.err"
+local task = require "moonshim.task"
+
+local moonshim = { err = err, task = task }
+
+-- Functions that need no run of their own make one when there is none.
+local function in_task(fn, ...)
+  if task.current() then return fn(...) end
+  local args = table.pack(...)
+  return task.run(function() return fn(table.unpack(args, 1, args.n)) end)
+end
+
+local function guarded_in_task(fn)
+  return err.guarded(function(...) return in_task(fn, ...) end)
+end
+
+-- Processes --------------------------------------------------------------------------------------------------------
+
+---@class moonshim.ProcessHandle
+---@field id string exec id
+---@field pid integer in the VM
+local ProcessHandle = {}
+ProcessHandle.__index = ProcessHandle
+
+---Waits for the end. A cancelled wait leaves the process alone.
+---@async
+---@return integer? code
+---@return moonshim.Err? err deadline_exceeded when its own timeout ended it
+ProcessHandle.wait = err.guarded(function(self)
+  local code = self._process:wait()
+  if self._timed_out then err.raise("deadline_exceeded", "%s was killed after %s", self.id, self._timed_out) end
+  return code
+end)
+
+---@async
+---@param signal string|integer
+ProcessHandle.kill = err.guarded(function(self, signal)
+  return self._process:kill(require("moonshim.controller.signals").number(signal))
+end)
+
+---Ends its standard input.
+ProcessHandle.close_stdin = err.guarded(function(self)
+  self._process:close_stdin()
+  return true
+end)
+
+---@async
+ProcessHandle.resize = err.guarded(function(self, rows, columns)
+  self._process:resize(rows, columns)
+  return true
+end)
+
+---@return table
+ProcessHandle.state = err.guarded(function(self) return self._process:state() end)
+
+-- How long the last bytes may take from the data thread to us, after the end.
+local LAST_BYTES = "2s"
+
+---Waits for the end and returns what was captured; "" for what was directed elsewhere.
+---@async
+---@return string? stdout
+---@return string|moonshim.Err stderr
+ProcessHandle.output = err.guarded(function(self)
+  self._process:wait()
+  local texts = {}
+  for _, name in ipairs { "stdout", "stderr" } do
+    local capture = self._captures[name]
+    if capture then
+      pcall(task.deadline, LAST_BYTES, capture.wait, capture)
+      capture:close()
+    end
+    texts[name] = capture and capture:text() or ""
+  end
+  return texts.stdout, texts.stderr
+end)
+
+-- Containers -------------------------------------------------------------------------------------------------------
+
+---@class moonshim.ContainerHandle
+---@field name string
+local ContainerHandle = {}
+ContainerHandle.__index = ContainerHandle
+
+local EXEC_FIELDS = {
+  args = true, id = true, env = true, cwd = true, user = true, stdin = true, stdout = true, stderr = true, terminal = true, timeout = true,
+}
+
+local function exec_request(options)
+  if type(options) ~= "table" then err.raise("invalid_argument", 'exec takes a table: exec { "ls", "/", cwd = "/tmp" }') end
+  for key in pairs(options) do
+    if math.type(key) ~= "integer" and not EXEC_FIELDS[key] then
+      err.raise("invalid_argument", "exec: unknown field %s%s", tostring(key), require("moonshim.suggest").hint(tostring(key), EXEC_FIELDS))
+    end
+  end
+  local args = {}
+  for i, word in ipairs(options.args or options) do
+    args[i] = math.type(word) == "integer" and ("%d"):format(word) or word
+  end
+  return {
+    id = options.id, args = args, env = options.env, cwd = options.cwd, user = options.user, terminal = options.terminal,
+    io = { stdin = options.stdin, tty = options.terminal }, forget = true,
+  }
+end
+
+---Runs a program in the container: exec { "ls", "/", env = , cwd = , user = , stdin = , stdout = , stderr = , terminal = ,
+---timeout = }. Streams are { fd = } or { path = }; stdout and stderr are captured unless given, `false` leaves one out.
+---@async
+---@return moonshim.ProcessHandle?
+---@return moonshim.Err?
+ContainerHandle.exec = err.guarded(function(self, options)
+  local request, captures = exec_request(options), {}
+  for _, name in ipairs { "stdout", "stderr" } do
+    local given = options[name]
+    if given then
+      request.io[name] = given
+    elseif given == nil and not (options.terminal and name == "stderr") then
+      captures[name] = require("moonshim.capture").new()
+      request.io[name] = { fd = captures[name].fd }
+    end
+  end
+  local c, process = self._container, nil
+  local ok, e = xpcall(function()
+    process = c:exec(request)
+    for _, capture in pairs(captures) do capture:release() end
+    process:start()
+  end, err.traceback)
+  if not ok then
+    for _, capture in pairs(captures) do capture:close() end
+    error(e, 0)
+  end
+  local handle = setmetatable({ id = process.id, pid = process.pid, _process = process, _captures = captures }, ProcessHandle)
+  if options.timeout then
+    task.detach(function()
+      local in_time = pcall(task.deadline, options.timeout, process.wait, process)
+      if in_time or process.exited:fired() then return end
+      handle._timed_out = tostring(options.timeout)
+      pcall(process.kill, process, 9)
+    end)
+  end
+  return handle
+end)
+
+---Waits for the end of its init.
+---@async
+---@return integer? code
+---@return moonshim.Err?
+ContainerHandle.wait = err.guarded(function(self) return (self._container:wait()) end)
+
+---Sends a signal to its init; with `all` to every process of it. "exited" when there was nobody left to hear it.
+---@async
+---@param signal string|integer
+---@param opts { all: boolean? }?
+---@return "delivered"|"kept"|"exited"|nil
+ContainerHandle.kill = err.guarded(function(self, signal, opts) return self._container:kill(signal, opts) end)
+
+---What is known, at once: { state, pid, code, reason, ... }.
+ContainerHandle.state = err.guarded(function(self) return self._container:state() end)
+
+---Ends it by the ladder and releases everything of it. The pod goes on.
+---@async
+---@param opts { ladder: table[]?, reason: string? }?
+ContainerHandle.stop = err.guarded(function(self, opts)
+  self._container:stop(opts)
+  return true
+end)
+
+---Releases everything; a running container is waited for, and never signalled.
+---@async
+ContainerHandle.delete = err.guarded(function(self) return self._container:delete() end)
+
+---The plan of a goal for this container, for printing.
+ContainerHandle.plan = err.guarded(function(self, goal) return (self._vm:plan(goal or "stop", self._container.owner)) end)
+
+---@async
+ContainerHandle.pids = err.guarded(function(self) return self._container:pids() end)
+---@async
+ContainerHandle.stats = err.guarded(function(self) return self._container:stats() end)
+---@async
+ContainerHandle.update = err.guarded(function(self, resources)
+  self._container:update(resources)
+  return true
+end)
+
+-- Pods -------------------------------------------------------------------------------------------------------------
+
+---@class moonshim.PodHandle containers by name: pod.web
+---@field name string
+local methods = {}
+local PodHandle = {}
+
+function PodHandle.__index(self, key)
+  return methods[key] or rawget(self, "_handles")[key]
+end
+
+---@param name string
+---@return moonshim.ContainerHandle?
+---@return moonshim.Err?
+methods.container = err.guarded(function(self, name)
+  local handle = self._handles[name]
+  if not handle then err.raise("not_found", "pod %s has no container %s", self.name, tostring(name)) end
+  return handle
+end)
+
+---@return moonshim.ContainerHandle[] in the order of their start
+function methods.containers(self)
+  local out = {}
+  for i, name in ipairs(self._order) do out[i] = self._handles[name] end
+  return out
+end
+
+---The plan of a goal, for printing: print(pod:plan("stop")). Changes nothing.
+---@async
+---@param goal string? "stop" when absent
+---@return moonshim.Plan?
+---@return string|moonshim.Err|nil fallback why an operator's script was not heard
+methods.plan = err.guarded(function(self, goal) return self._vm:plan(goal or "stop") end)
+
+---Stops all containers by the ladder, releases everything and ends the VM. Callers while it runs join it.
+---@async
+---@param opts { ladder: table[]?, reason: string? }?
+---@return moonshim.Report|true|nil report
+---@return moonshim.Err?
+methods.stop = err.guarded(function(self, opts) return self._vm:stop(opts) or true end)
+
+---As stop, but never signals: refused while a container runs.
+---@async
+methods.delete = err.guarded(function(self)
+  for _, handle in pairs(self._handles) do
+    if handle._container.machine:is("starting", "running") then
+      err.raise("failed_precondition", "container %s runs; stop the pod instead", handle.name)
+    end
+  end
+  return self._vm:stop { goal = "delete", reason = "delete" } or true
+end)
+
+---Ends the VM at once, with everything in it.
+---@async
+methods.terminate = err.guarded(function(self) return self._vm:terminate() or true end)
+
+---Waits until all containers have ended.
+---@async
+---@return table<string, integer>? codes
+---@return moonshim.Err?
+methods.wait = err.guarded(function(self)
+  local codes = {}
+  for name, handle in pairs(self._handles) do codes[name] = handle._container:wait() end
+  return codes
+end)
+
+---@async
+---@param signal string|integer
+---@param opts { all: boolean? }? all: every process of every container
+methods.kill = err.guarded(function(self, signal, opts)
+  self._pod:kill(signal, opts)
+  return true
+end)
+
+---What happened so far: { seq, topic, data, at }, oldest first; the newest 1024.
+methods.events = err.guarded(function(self)
+  local out = {}
+  for i, event in ipairs(self._vm.ledger:events()) do out[i] = event end
+  return out
+end)
+
+---`fn(topic, data)` hears every event from now on; it must not wait. Returns a function that ends it.
+methods.on_event = err.guarded(function(self, fn) return self._vm:subscribe(fn) end)
+
+---The life of the pod as a picture.
+---@param opts { width: integer?, ascii: boolean? }?
+---@return string
+methods.timeline = err.guarded(function(self, opts) return require("moonshim.timeline").of(self._vm.ledger, opts) end)
+
+-- Making pods ------------------------------------------------------------------------------------------------------
+
+---Checks a pod and completes it; see lua/moonshim/pod_spec.lua for the fields. Relative paths start at the working
+---folder (in a pod file: at its folder).
+---@param data table
+---@return moonshim.PodSpec?
+---@return moonshim.Err?
+moonshim.pod = err.guarded(function(data) return require("moonshim.pod_file").pod(data) end)
+
+---Loads a pod file.
+---@param path string
+---@return moonshim.PodSpec?
+---@return moonshim.Err?
+moonshim.load = err.guarded(function(path) return require("moonshim.pod_file").load(path) end)
+
+---Streams of a container, as the kind "stdio" takes them: opts.io is a table by container name, or a function of it.
+---Without a word about it, output goes nowhere and input is empty.
+local function streams(io)
+  return function(name)
+    local given
+    if type(io) == "function" then given = io(name) else given = io and io[name] end
+    if given then return given end
+    return { stdout = { path = "/dev/null" }, stderr = { path = "/dev/null" } }
+  end
+end
+
+local function handle_of(vm, pod, spec)
+  local handles = {}
+  for _, name in ipairs(spec.order) do
+    handles[name] = setmetatable({ name = name, _vm = vm, _container = pod:container(name) }, ContainerHandle)
+  end
+  return setmetatable({ name = spec.name, _vm = vm, _pod = pod, _handles = handles, _order = spec.order }, PodHandle)
+end
+
+---Boots a VM and starts the pod in it. On failure, also of the calling task, everything is rolled back.
+---@async
+---@param spec moonshim.PodSpec|table
+---@param opts { io: table|function|nil, policy: string?, die_with_parent: boolean?, log: moonshim.Log? }? policy: path
+---of an operator's script, instead of the pod's; die_with_parent: the VM ends with this process
+---@return moonshim.PodHandle?
+---@return moonshim.Err?
+moonshim.start = err.guarded(function(spec, opts)
+  opts = opts or {}
+  local pod_file = require "moonshim.pod_file"
+  spec = pod_file.pod(spec)
+  pod_file.check_files(spec)
+  local vm = require("moonshim.launch").vm(spec, opts)
+  local handle
+  local ok, e = xpcall(function()
+    vm:boot { dies_with_shim = opts.die_with_parent }
+    local pod = vm:new_pod(spec.name)
+    pod:launch(spec, streams(opts.io))
+    handle = handle_of(vm, pod, spec)
+  end, err.traceback)
+  if ok then return handle end
+  local undone, why = pcall(task.shield, vm.stop, vm, { goal = "roll_back", reason = "the start failed" })
+  if not undone and not err.is(why, "cancelled", "deadline_exceeded") then
+    vm.log:error("a failed start could not be undone completely", { error = why })
+  end
+  error(e, 0)
+end)
+
+---The plan of a goal for a pod that does not exist: names, slots and paths are chosen, nothing is touched. An operator's
+---script whose edits would be refused is refused here.
+---@param spec moonshim.PodSpec|table
+---@param goal string? "stop" when absent
+---@param opts { policy: string? }?
+---@return moonshim.Plan?
+---@return moonshim.Err?
+moonshim.plan = guarded_in_task(function(spec, goal, opts)
+  spec = require("moonshim.pod_file").pod(spec)
+  local vm = require("moonshim.launch").dry_vm(spec, opts or {})
+  vm:boot()
+  vm:new_pod(spec.name):launch(spec, streams())
+  local plan, fallback = vm:plan(goal or "stop")
+  vm.policy:close()
+  vm.world:close()
+  if fallback then err.raise("invalid_argument", "%s", fallback) end
+  return plan
+end)
+
+---Cleans up after a process that was killed: everything that the journal in a run folder names.
+---@param run_dir string
+---@return { id: string, ok: boolean, error: moonshim.Err? }?
+---@return moonshim.Err? err failed_precondition when its writer lives
+moonshim.recover = guarded_in_task(function(run_dir) return require("moonshim.recovery").run(run_dir) end)
+
+---The same for every run folder whose writer is gone.
+---@param opts { root: string? }?
+---@return { id: string, dir: string, ok: boolean, error: moonshim.Err? }[]?
+---@return moonshim.Err?
+moonshim.gc = guarded_in_task(function(opts) return require("moonshim.recovery").gc(opts) end)
+
+---Runs `fn` as the root of all tasks and returns what it returns; libuv's loop turns meanwhile.
+---@param fn function
+---@param opts { clock: moonshim.Clock?, log: moonshim.Log? }?
+function moonshim.run(fn, opts) return task.run(fn, opts) end
+
+return moonshim

@@ -1,0 +1,96 @@
+---What a VM controller is put together from: a run folder with its journal, a world, a policy.
+local err = require "moonshim.err"
+local host = require "moonshim.host"
+local journal = require "moonshim.journal"
+local ledger = require "moonshim.ledger"
+local policy = require "moonshim.policy"
+local recovery = require "moonshim.recovery"
+local task = require "moonshim.task"
+local world = require "moonshim.world"
+local Vm = require "moonshim.controller.vm"
+
+local launch = {}
+
+---Ids of VMs are the pod's, marked, so that neither can be taken for the other.
+local function vm_id(spec) return spec.name .. "@vm" end
+
+---What an earlier process of the same pod left behind goes first; while it lives the pod cannot be started again.
+---@async
+local function clear(dir, spec)
+  if not require("luv").fs_stat(dir .. "/" .. recovery.JOURNAL) then return end
+  local ok, report = pcall(recovery.run, dir)
+  if not ok and err.is(report, "failed_precondition") then
+    err.raise("already_exists", "a pod %s is there already: %s", spec.name, report.message)
+  end
+  if not ok then error(err.is(report) and err.wrap(report, "clean up after an earlier run of " .. spec.name) or report, 0) end
+  if not report.ok then error(err.wrap(report.error, "clean up after an earlier run of " .. spec.name), 0) end
+end
+
+---A VM for this pod, with nothing taken yet but the run folder. Raises before anything is started when the operator's
+---script is wrong.
+---@async
+---@param spec moonshim.PodSpec
+---@param opts { policy: string?, log: moonshim.Log? }
+---@return moonshim.Vm
+function launch.vm(spec, opts)
+  local chosen = policy.load { operator = opts.policy or spec.policy }
+  local core = require "moonshim.core"
+  local driver, id = host.get(spec.host), vm_id(spec)
+  local dir = driver.run_dir(id)
+  local log = opts.log or task.log()
+  local ok, vm = xpcall(function()
+    clear(dir, spec)
+    err.try(core.sys.mkdir_p(driver.run_root(), 448)) -- 0700
+    err.try(core.sys.mkdir_p(dir, 448))
+    local j = journal.file(dir .. "/" .. recovery.JOURNAL)
+    local w = world.new { id = id, host = driver, log = log, run_dir = dir }
+    return Vm.new {
+      id = id, world = w, policy = chosen, log = log,
+      ledger = ledger.open { journal = j, world = w, boot_id = core.sys.boot_id(), log = log },
+      cleanup = function() recovery.remove(dir) end,
+    }
+  end, err.traceback)
+  if not ok then
+    chosen:close()
+    error(vm, 0)
+  end
+  return vm
+end
+
+-- Files that are not there are taken for what their names say, so that a plan can be printed where the images are not.
+local function lenient_files()
+  local real = require "moonshim.oci.files"
+  local function guess(path) return path:find("%.%w+$") and "file" or "directory" end
+  local function or_else(fn, otherwise)
+    return function(path)
+      local ok, v = pcall(fn, path)
+      if ok then return v end
+      if err.is(v, "not_found") then return otherwise(path) end
+      return error(v, 0)
+    end
+  end
+  return {
+    realpath = or_else(real.realpath, function(path) return path end),
+    kind = or_else(real.kind, guess),
+    detect = or_else(real.detect, function() return { format = "ext4", size = 0 } end),
+    blank = or_else(real.blank, function() return true end),
+  }
+end
+
+---A VM in which everything is named and nothing happens, for printing plans.
+---@async
+---@param spec moonshim.PodSpec
+---@param opts { policy: string?, log: moonshim.Log? }
+---@return moonshim.Vm
+function launch.dry_vm(spec, opts)
+  local chosen = policy.load { operator = opts.policy or spec.policy }
+  local log = opts.log or task.log()
+  local w = world.dry { id = vm_id(spec), host = spec.host, log = log }
+  w.files = lenient_files()
+  return Vm.new {
+    id = w.id, world = w, policy = chosen, log = log,
+    ledger = ledger.open { journal = journal.memory(), world = w, dry = true, log = log },
+  }
+end
+
+return launch
