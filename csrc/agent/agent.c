@@ -1,0 +1,52 @@
+#include "agent/agent.h"
+#include "agent/bridge.h"
+#include "agent/fs.h"
+#include "agent/log.h"
+#include "agent/paths.h"
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static msh_code open_parts(msh_agent *a, msh_err *err)
+{
+    msh_code rc = msh_fs_mkdirs(MSH_STATE_DIR, 0700, err);
+    if (rc == MSH_OK)
+        rc = msh_reap_open(a->loop, &a->reap, err);
+    if (rc == MSH_OK)
+        rc = msh_tasks_open(a->loop, &a->tasks, err);
+    if (rc == MSH_OK)
+        rc = msh_streams_open(&a->streams, err);
+    if (rc == MSH_OK)
+        rc = msh_runtime_open(a->reap, &a->runtime, err);
+    if (rc == MSH_OK)
+        rc = msh_bridge_open(a, &a->bridge, err);
+    return rc;
+}
+
+int msh_agent_main(const msh_agent_options *o)
+{
+    static uv_loop_t loop;
+    msh_agent a = {.loop = &loop, .options = *o};
+    msh_err err = {0};
+    umask(0); /* every mode here is meant as it is written */
+    signal(SIGPIPE, SIG_IGN);
+    setenv("UV_THREADPOOL_SIZE", "16", 0);
+    msh_list_init(&a.containers);
+    msh_list_init(&a.externals);
+    msh_list_init(&a.bundles);
+    msh_list_init(&a.shares);
+    int rc = uv_loop_init(&loop);
+    if (rc != 0)
+        msh_fail(&err, MSH_INTERNAL, "event loop: %s", uv_strerror(rc));
+    else
+        open_parts(&a, &err);
+    if (err.code != MSH_OK) {
+        msh_warn("agent: %s", err.msg);
+        return 1;
+    }
+    msh_info("agent %s is ready, runtime %s", MSH_VERSION, a.runtime->program);
+    uv_run(&loop, UV_RUN_DEFAULT); /* ends only with the UVM */
+    return 0;
+}

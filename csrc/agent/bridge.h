@@ -1,0 +1,15 @@
+/* agent/bridge.h - the connection to the host: dialled, lost and dialled again for as long as the agent lives.
+ *
+ * Layer      agent.
+ * Always     1. frames leave in the order in which they were given, whole, many in one write.
+ *            2. a new connection starts un-negotiated, with the queued notifications first.
+ *            3. a response without a connection is dropped; so is a connection whose host does not read. */
+#ifndef MSH_AGENT_BRIDGE_H
+#define MSH_AGENT_BRIDGE_H
+#include "agent/agent.h"
+
+msh_code msh_bridge_open(msh_agent *a, msh_bridge **out, msh_err *err);
+/* Both take `body`. */
+void msh_bridge_respond(msh_bridge *b, uint32_t request_type, uint64_t id, json_t *body);
+void msh_bridge_notify(msh_bridge *b, json_t *body);
+#endif

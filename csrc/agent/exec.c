@@ -1,0 +1,371 @@
+/* ExecuteProcess: the init of a container, a further process in it, or one of the UVM itself. */
+#include "agent/container.h"
+#include "agent/fs.h"
+#include "agent/log.h"
+#include "agent/program.h"
+#include "agent/root.h"
+#include "agent/split.h"
+#include "agent/stdio.h"
+#include "agent/world.h"
+#include "wire/gcs.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct exec_job {
+    msh_request *request;
+    msh_container *container; /* NULL for external */
+    msh_process_kind kind;
+    msh_stdio io;
+    json_t *params;
+    json_t *process; /* exec: as the runtime gets it */
+    pid_t init;
+    uint64_t window, owner;
+    /* results */
+    pid_t pid;
+    int sock[3], mine[3];
+    msh_err err;
+} exec_job;
+
+/* ---- on a pool thread ---- */
+
+static void init_work(void *ctx)
+{
+    exec_job *x = ctx;
+    msh_runtime *rt = x->request->agent->runtime;
+    msh_code rc = msh_stdio_dial(x->request->agent, &x->io, x->sock, &x->err);
+    if (rc == MSH_OK)
+        rc = rt->ops->start(rt, x->container->id, &x->err);
+    if (rc != MSH_OK)
+        msh_stdio_close(x->sock);
+}
+
+/* An exec sees the container as it is now, mounts included: through its init. */
+static int live_root(pid_t init)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/root", (int)init);
+    return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static msh_code exec_user(exec_job *x, int root, msh_err *err)
+{
+    json_t *user = msh_json_get(x->process, "user");
+    const char *name = json_string_value(msh_json_get(user, "username"));
+    if (name != NULL && name[0] != '\0') {
+        msh_user u;
+        msh_code rc = msh_program_user(root, name, &u, err);
+        if (rc != MSH_OK)
+            return rc;
+        json_t *groups = json_array();
+        for (size_t i = 0; i < u.n_groups; i++)
+            json_array_append_new(groups, json_integer(u.groups[i]));
+        json_object_del(user, "username");
+        json_object_set_new(user, "uid", json_integer(u.uid));
+        json_object_set_new(user, "gid", json_integer(u.gid));
+        json_object_set_new(user, "additionalGids", groups);
+        return MSH_OK;
+    }
+    /* The host cannot know the number of a named user: 0 here means "the container's". */
+    bool unset = json_integer_value(msh_json_get(user, "uid")) == 0 &&
+                 json_integer_value(msh_json_get(user, "gid")) == 0;
+    if (x->container->named_user && unset)
+        json_object_set(x->process, "user", msh_json_get(x->container->process, "user"));
+    return MSH_OK;
+}
+
+static void exec_work(void *ctx)
+{
+    exec_job *x = ctx;
+    msh_err *err = &x->err;
+    msh_runtime *rt = x->request->agent->runtime;
+    int child[3] = {-1, -1, -1};
+    int root = live_root(x->init);
+    msh_code rc = root < 0 ? msh_fail_errno(err, errno, "root of the container") : MSH_OK;
+    if (rc != MSH_OK)
+        err->hresult = MSH_HR_SYSTEM_STOPPED;
+    if (rc == MSH_OK)
+        rc = exec_user(x, root, err);
+    if (rc == MSH_OK)
+        rc = msh_program_find(root, x->process, err);
+    msh_fd_close(&root);
+    if (rc == MSH_OK)
+        rc = msh_stdio_dial(x->request->agent, &x->io, x->sock, err);
+    if (rc == MSH_OK)
+        rc = msh_stdio_pipes(x->io.want, child, x->mine, err);
+    if (rc == MSH_OK)
+        rc = rt->ops->exec(rt, x->container->id, x->process, child, &x->pid, err);
+    msh_stdio_close(child);
+    if (rc != MSH_OK) {
+        msh_stdio_close(x->sock);
+        msh_stdio_close(x->mine);
+    }
+}
+
+static void free_list(char **list)
+{
+    for (size_t i = 0; list != NULL && list[i] != NULL; i++)
+        free(list[i]);
+    free(list);
+}
+
+static char **environment(const json_t *env)
+{
+    const char *key;
+    json_t *v;
+    size_t n = 0;
+    char **list = calloc(json_object_size(env) + 1, sizeof *list);
+    if (list == NULL)
+        return NULL;
+    json_object_foreach((json_t *)env, key, v)
+    {
+        const char *value = json_is_string(v) ? json_string_value(v) : "";
+        if (key[0] != '\0' && strchr(key, '=') == NULL && asprintf(&list[n], "%s=%s", key, value) > 0)
+            n++;
+    }
+    list[n] = NULL;
+    return list;
+}
+
+/* Without pipes of ours: the sockets are the process's descriptors, so they must block as files do. */
+static void blocking(int sock[3])
+{
+    for (int i = 0; i < 3; i++)
+        if (sock[i] >= 0)
+            fcntl(sock[i], F_SETFL, fcntl(sock[i], F_GETFL) & ~O_NONBLOCK);
+}
+
+static msh_code arguments(const json_t *params, char ***out, msh_err *err)
+{
+    msh_reader in = msh_read(params);
+    const json_t *args = msh_read_texts(&in, "CommandArgs");
+    size_t n = json_array_size(args);
+    if (n == 0)
+        return msh_split_command(msh_read_text(&in, "CommandLine"), out, err);
+    char **list = calloc(n + 1, sizeof *list);
+    for (size_t i = 0; list != NULL && i < n; i++)
+        if ((list[i] = strdup(json_string_value(json_array_get(args, i)))) == NULL) {
+            free_list(list);
+            list = NULL;
+        }
+    if (list == NULL)
+        return msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory");
+    *out = list;
+    return MSH_OK;
+}
+
+static void external_work(void *ctx)
+{
+    exec_job *x = ctx;
+    msh_agent *a = x->request->agent;
+    msh_err *err = &x->err;
+    char path[4096];
+    char **argv = NULL, **env = environment(msh_json_get(x->params, "Environment"));
+    const char *cwd = json_string_value(msh_json_get(x->params, "WorkingDirectory"));
+    msh_code rc =
+        env == NULL ? msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory") : arguments(x->params, &argv, err);
+    if (rc == MSH_OK && (argv[0] == NULL || argv[0][0] == '\0'))
+        rc = msh_fail(err, MSH_INVALID_ARGUMENT, "the process names no program");
+    if (rc == MSH_OK)
+        rc = msh_spawn_find(argv[0], MSH_GUEST_PATH, path, sizeof path, err);
+    if (rc == MSH_OK)
+        rc = msh_stdio_dial(a, &x->io, x->sock, err);
+    if (rc == MSH_OK) {
+        blocking(x->sock);
+        msh_spawn s = {.path = path,
+                       .argv = (const char *const *)argv,
+                       .env = (const char *const *)env,
+                       .cwd = cwd == NULL || cwd[0] == '\0' ? NULL : cwd};
+        for (int i = 0; i < 3; i++)
+            s.fd[i] = x->sock[i] >= 0 ? x->sock[i] : MSH_SPAWN_NULL;
+        msh_reap_start(a->reap, &s, &x->pid, err);
+        msh_stdio_close(x->sock);
+    }
+    free_list(argv);
+    free_list(env);
+}
+
+/* ---- on the loop ---- */
+
+static void finish(exec_job *x, pid_t pid)
+{
+    if (x->err.code == MSH_OK) {
+        json_t *o = json_object();
+        json_object_set_new(o, "ProcessId", json_integer(pid));
+        msh_answer(x->request, o);
+    } else {
+        msh_refuse_err(x->request, &x->err);
+    }
+    json_decref(x->params);
+    json_decref(x->process);
+    free(x);
+}
+
+static void init_done(void *ctx)
+{
+    exec_job *x = ctx;
+    msh_container *c = x->container;
+    c->starting = false;
+    if (x->err.code == MSH_OK) {
+        if (c->state == MSH_CREATED)
+            c->state = MSH_RUNNING;
+        msh_stdio_stream(c->agent, c->init->owner, &x->io, x->sock, c->stdio, true);
+        if (c->init->exited)
+            msh_streams_exited(c->agent->streams, c->init->owner);
+    }
+    finish(x, c->init->pid);
+}
+
+static void exec_done(void *ctx)
+{
+    exec_job *x = ctx;
+    msh_agent *a = x->request->agent;
+    pid_t pid = x->pid;
+    if (x->err.code == MSH_OK) {
+        msh_stdio_stream(a, x->owner, &x->io, x->sock, x->mine, false);
+        if (msh_process_new(a, x->container, x->kind, pid, x->owner, x->window, &x->err) == NULL)
+            kill(pid, SIGKILL);
+    }
+    msh_reap_window_close(a->reap);
+    finish(x, pid);
+}
+
+static msh_code read_io(const json_t *settings, const json_t *params, msh_stdio *io, msh_err *err)
+{
+    static const char *const flags[3] = {"CreateStdInPipe", "CreateStdOutPipe", "CreateStdErrPipe"};
+    static const char *const ports[3] = {"StdIn", "StdOut", "StdErr"};
+    msh_reader s = msh_read(settings), p = msh_read(params);
+    msh_reader relay = msh_read(msh_read_object(&s, "VsockStdioRelaySettings"));
+    for (int i = 0; i < 3; i++) {
+        io->want[i] = msh_read_flag(&p, flags[i]);
+        io->port[i] = (uint32_t)msh_read_number(&relay, ports[i], UINT32_MAX);
+    }
+    msh_read_texts(&p, "CommandArgs");
+    msh_read_text(&p, "CommandLine");
+    msh_read_text(&p, "WorkingDirectory");
+    msh_read_object(&p, "Environment");
+    msh_read_object(&p, "OciProcess");
+    msh_read_flag(&p, "CreateInUtilityVM");
+    msh_read_flag(&p, "EmulateConsole");
+    const char *bad = s.bad != NULL ? s.bad : p.bad != NULL ? p.bad : relay.bad;
+    if (bad == NULL)
+        return MSH_OK;
+    msh_fail(err, MSH_INVALID_ARGUMENT, "process parameters: %s has a wrong type", bad);
+    err->hresult = MSH_HR_INVALID_JSON;
+    return err->code;
+}
+
+/* What an exec may run, on a copy of the host's object: limits are the container's. */
+static msh_code prepare_exec(exec_job *x, msh_err *err)
+{
+    msh_container *c = x->container;
+    json_t *given = msh_json_get(x->params, "OciProcess");
+    msh_code rc = msh_process_check(given, "process", err);
+    if (rc != MSH_OK)
+        return rc;
+    if (json_is_true(msh_json_get(given, "terminal")))
+        return msh_fail(err, MSH_FAILED_PRECONDITION,
+                        "process.terminal: this agent gives processes pipes only");
+    if (c->state == MSH_TERMINATED || c->init == NULL || c->init->exited) {
+        msh_fail(err, MSH_FAILED_PRECONDITION, "the container has ended");
+        err->hresult = MSH_HR_SYSTEM_STOPPED;
+        return err->code;
+    }
+    x->process =
+        json_deep_copy(given); /* the task changes it, and the user object may become the container's */
+    json_t *limits = json_deep_copy(msh_json_get(c->process, "rlimits"));
+    json_object_del(x->process, "rlimits");
+    if (limits != NULL)
+        json_object_set_new(x->process, "rlimits", limits);
+    if (msh_json_get(x->process, "user") == NULL)
+        json_object_set_new(x->process, "user", json_pack("{s:i,s:i}", "uid", 0, "gid", 0));
+    x->init = c->init->pid;
+    return x->process == NULL ? msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory") : MSH_OK;
+}
+
+static msh_code choose(exec_job *x, msh_err *err)
+{
+    bool inside = json_is_true(msh_json_get(x->params, "CreateInUtilityVM"));
+    msh_container *c = x->container;
+    if (inside || c == NULL) {
+        x->container = NULL;
+        x->kind = MSH_EXTERNAL;
+        if (json_is_true(msh_json_get(x->params, "EmulateConsole")))
+            return msh_fail(err, MSH_FAILED_PRECONDITION,
+                            "EmulateConsole: this agent gives processes sockets only");
+        return MSH_OK;
+    }
+    if (msh_json_get(x->params, "OciProcess") != NULL) {
+        x->kind = MSH_EXEC;
+        return prepare_exec(x, err);
+    }
+    x->kind = MSH_INIT;
+    if (c->state == MSH_CREATED && !c->starting)
+        return MSH_OK;
+    msh_fail(err, MSH_FAILED_PRECONDITION, "init was started before");
+    err->hresult = c->state == MSH_TERMINATED ? MSH_HR_SYSTEM_STOPPED : MSH_HR_INVALID_STATE;
+    return err->code;
+}
+
+static msh_code submit(exec_job *x, msh_err *err)
+{
+    msh_agent *a = x->request->agent;
+    msh_task t = {.work = external_work, .done = exec_done, .ctx = x};
+    x->owner = ++a->serial;
+    if (x->kind != MSH_EXTERNAL)
+        t.key[0] = msh_key_of("container", x->container->id, x->kind == MSH_EXEC);
+    if (x->kind == MSH_EXEC)
+        t.work = exec_work;
+    if (x->kind == MSH_INIT) {
+        t.work = init_work;
+        t.done = init_done;
+    } else {
+        x->window = msh_reap_window(a->reap);
+    }
+    msh_code rc = msh_tasks_submit(a->tasks, &t, err);
+    if (rc != MSH_OK && x->kind != MSH_INIT)
+        msh_reap_window_close(a->reap);
+    if (rc == MSH_OK && x->kind == MSH_INIT)
+        x->container->starting = true;
+    return rc;
+}
+
+void msh_on_execute(msh_request *r)
+{
+    msh_err err = {0};
+    msh_container *c = NULL;
+    if (!msh_is_null_container(r->container) && (c = msh_container_of(r)) == NULL)
+        return;
+    msh_reader in = msh_read(r->body);
+    json_t *settings = msh_read_object(&in, "Settings");
+    msh_reader s = msh_read(settings);
+    const char *text = msh_read_text(&s, "ProcessParameters");
+    json_t *params = in.bad != NULL || s.bad != NULL
+                         ? NULL
+                         : msh_json_parse(msh_slice_of(text), "ProcessParameters", &err);
+    if (params == NULL) {
+        msh_refuse(r, MSH_HR_INVALID_JSON, err.msg);
+        return;
+    }
+    exec_job *x = calloc(1, sizeof *x);
+    if (x == NULL) {
+        json_decref(params);
+        msh_refuse(r, MSH_HR_FAIL, "no memory");
+        return;
+    }
+    *x = (exec_job){
+        .request = r, .container = c, .params = params, .sock = {-1, -1, -1}, .mine = {-1, -1, -1}};
+    msh_code rc = read_io(settings, params, &x->io, &err);
+    if (rc == MSH_OK)
+        rc = choose(x, &err);
+    if (rc == MSH_OK)
+        rc = submit(x, &err);
+    if (rc != MSH_OK) {
+        x->err = err;
+        finish(x, 0);
+    }
+}
