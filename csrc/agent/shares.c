@@ -80,6 +80,7 @@ static msh_code read_answer(int sock, char *text, size_t max, int *tree, msh_err
         if (pass >= 0)
             *tree = pass;
         if (rc == MSH_AGAIN) {
+            *err = (msh_err){0}; /* it is no failure to wait */
             if ((rc = wait_for(sock, POLLIN, end, err)) != MSH_OK)
                 return rc;
             continue;
