@@ -101,10 +101,7 @@ static msh_code open_device(const disk_job *j, int flags, char *node, size_t siz
         if (j->partition == 0 || find_partition(disk, j->partition, &dev)) {
             if (j->partition != 0) {
                 unlink(node);
-                e = msh_fs_mkdirs(MSH_STATE_DIR "/dev", 0700, err) != MSH_OK ||
-                            mknod(node, S_IFBLK | 0600, dev) != 0
-                        ? errno
-                        : 0;
+                e = mknod(node, S_IFBLK | 0600, dev) != 0 ? errno : 0;
             }
             struct stat st;
             int got = e != 0 ? -1 : open(node, flags | O_CLOEXEC);
