@@ -31,8 +31,8 @@ msh_code msh_process_kill(pid_t pid, uint64_t start_time, int signal, msh_err *e
 msh_code msh_process_wait(int pidfd, uint64_t within_ms, msh_exit *out, msh_err *err);
 
 /* Watching from a loop. `on_exit` runs once, from the loop, never after msh_watch_close. A watch looks
- * and never reaps: children started by uv_spawn stay libuv's, and both it and the watch learn how they ended. Of a
- * process that is not our child the answer is `gone`. */
+ * and never reaps: children started by uv_spawn stay libuv's. Of a process that is not our child, and of a child
+ * that its owner has reaped before the watch looked, the answer is `gone`. */
 typedef struct msh_watch msh_watch;
 typedef void (*msh_watch_fn)(void *ctx, const msh_exit *how);
 msh_code msh_watch_start(uv_loop_t *loop, pid_t pid, uint64_t start_time, msh_watch_fn on_exit, void *ctx,
