@@ -11,7 +11,7 @@
 
 local clock = require "moonshim.clock"
 local err = require "moonshim.err"
-local Timers = require "moonshim.task.timers"
+local loop = require "moonshim.task.loop"
 
 local task = {}
 
@@ -19,45 +19,17 @@ local task = {}
 local Task = {}
 Task.__index = Task
 
--- Which coroutine runs is a fact of the whole Lua state, so these two are not anybody's fields.
-local active, current
-
-local function ready(run, t)
-  run.last = run.last + 1
-  run.queue[run.last] = t
-end
-
--- First come, first served; a seeded clock picks any.
-local function take(run)
-  local queue, first = run.queue, run.first
-  if run.random then
-    local i = run.random(first, run.last)
-    queue[first], queue[i] = queue[i], queue[first]
-  end
-  local t = queue[first]
-  queue[first] = nil
-  run.first = first + 1
-  return t
-end
-
--- xorshift64*: our own, so that a seed means the same whatever else uses math.random.
-local function seeded(seed)
-  local x = seed * 2654435769 + 88172645463325252
-  return function(low, high)
-    x = x ~ (x >> 12)
-    x = x ~ (x << 25)
-    x = x ~ (x >> 27)
-    return low + ((x * 2685821657736338717) >> 33) % (high - low + 1)
-  end
-end
+-- Which run and which task go on is a fact of the whole Lua state, so it is not anybody's field.
+local here = { run = nil, task = nil }
+local in_order = loop.in_order
 
 local function me(what)
-  if not current then
+  if not here.task then
     err.raise("failed_precondition", "%s: only inside task.run", what)
-  elseif coroutine.running() ~= current.co then
+  elseif coroutine.running() ~= here.task.co then
     err.raise("failed_precondition", "%s: called in a coroutine that is not a task", what)
   end
-  return current
+  return here.task
 end
 
 -- The innermost deadline that holds here: the earliest above the last shield.
@@ -104,7 +76,7 @@ local function answer(wait, ok, ...)
   end
   wait.done, wait.ok, wait.values = true, ok, table.pack(...)
   if wait.parked then
-    ready(wait.task.run, wait.task)
+    loop.ready(wait.task.run, wait.task)
   end
   return true
 end
@@ -128,7 +100,7 @@ local function refuse(t, e)
     t.run.log:warn("a task goes on waiting although it was told to end", { task = t.name, error = e })
   end
   if t.refused > 1 and coroutine.isyieldable() then
-    ready(t.run, t)
+    loop.ready(t.run, t)
     coroutine.yield()
   end
   error(e, 0)
@@ -209,17 +181,6 @@ local function finish(t, ok, values)
   end
 end
 
-local function in_order(tasks)
-  local list = {}
-  for t in pairs(tasks) do
-    list[#list + 1] = t
-  end
-  table.sort(list, function(a, b)
-    return a.id < b.id
-  end)
-  return list
-end
-
 -- Waits for `child`, but does not raise what it raised.
 local function settled(child)
   if child.state == "done" then
@@ -279,7 +240,7 @@ local function new(run, parent, fn, args, fields)
     parent.children[t] = true
   end
   run.live[t] = true
-  ready(run, t)
+  loop.ready(run, t)
   return t
 end
 
@@ -294,10 +255,10 @@ end
 ---Starts a task that lives until the root's function ends (watchers, servers). The one way to start a task from a luv callback.
 ---@return moonshim.Task
 function task.detach(fn, ...)
-  if not active then
+  if not here.run then
     err.raise("failed_precondition", "task.detach: only while task.run runs")
   end
-  return new(active, active.root, fn, table.pack(...))
+  return new(here.run, here.run.root, fn, table.pack(...))
 end
 
 ---Waits until the task is done; returns what its function returned or raises what it raised.
@@ -333,14 +294,14 @@ end
 ---The task that runs now, or nil.
 ---@return moonshim.Task?
 function task.current()
-  return current
+  return here.task
 end
 
 ---Names of all tasks of the run that are not done, oldest first; empty when nothing runs.
 ---@return string[]
 function task.names()
   local names = {}
-  for _, t in ipairs(active and in_order(active.live) or {}) do
+  for _, t in ipairs(here.run and in_order(here.run.live) or {}) do
     names[#names + 1] = t.name
   end
   return names
@@ -352,8 +313,8 @@ end
 ---Monotonic milliseconds of the run's clock; of the machine's clock outside a run.
 ---@return integer ms
 function task.now()
-  if active then
-    return active.clock.now()
+  if here.run then
+    return here.run.clock.now()
   end
   return require("luv").hrtime() // 1000000
 end
@@ -394,7 +355,7 @@ end
 ---Milliseconds left of the innermost deadline, or nil.
 ---@return integer?
 function task.remaining()
-  local due = current and deadline_of(current)
+  local due = here.task and deadline_of(here.task)
   return due and math.max(0, due - task.now())
 end
 
@@ -413,195 +374,21 @@ function task.shield(fn, ...)
 end
 
 -- ---------------------------------------------------------------------------------------------------------------
--- Together
-
----For core functions, which take `cb(value, err)` and themselves answer `nil, err` when they could not start:
----`task.callback(function(cb) return core.f(args, cb) end)`. Returns the value, raises the error. An answer with a
----`cancel` method (a request) is cancelled with the wait.
----@async
----@param start fun(cb: fun(value: any, e: any)): any, any
-function task.callback(start)
-  return task.await(function(resume)
-    local started, e = start(function(value, why)
-      if why ~= nil then
-        resume.fail(err.from(why))
-      else
-        resume(value)
-      end
-    end)
-    if started == nil and e ~= nil then
-      error(err.from(e), 0)
-    end
-    local kind = type(started)
-    if (kind == "userdata" or kind == "table") and (getmetatable(started) or started).__index ~= nil and started.cancel then
-      return function()
-        started:cancel()
-      end
-    end
-  end)
-end
-
--- A bug outranks an outcome; otherwise what failed first is raised and carries the others.
-local function combined(errors)
-  for _, e in ipairs(errors) do
-    if not err.is(e) then
-      return e
-    end
-  end
-  local first = errors[1]
-  if #errors > 1 then
-    first = err.new(first.code, first.message, first)
-    first.others = table.move(errors, 2, #errors, 1, {})
-  end
-  return first
-end
-
----Runs the functions in parallel (at most `width` at once), lets every one come to its end, then returns the list of
----their first results or raises the first error, the later ones in `others`. When this wait is cancelled the functions
----are too, and are still awaited.
----@async
----@param fns function[]
----@param opts { width: integer? }?
----@return table results with field n
-function task.all(fns, opts)
-  local t = me "task.all"
-  local total, width = #fns, opts and opts.width or #fns
-  local results, errors, started, ended = { n = total }, {}, 0, 0
-  local running, finished, stopping = {}, task.signal(), false
-  local due, limit = deadline_of(t)
-
-  local function start_next()
-    started = started + 1
-    local index = started
-    local child = new(t.run, t, fns[index], table.pack(), {
-      scopes = due and { { due = due, ms = limit } } or {},
-      on_finish = function(child)
-        running[child] = nil
-        ended = ended + 1
-        if child.ok then
-          results[index] = child.values[1]
-        else
-          errors[#errors + 1] = child.values[1]
-        end
-        if started < total and not stopping then
-          start_next()
-        elseif ended == started then
-          finished:fire()
-        end
-      end,
-    })
-    running[child] = true
-  end
-
-  if total == 0 then
-    return results
-  end
-  for _ = 1, math.max(1, math.min(width, total)) do
-    start_next()
-  end
-  local ok, e = pcall(finished.wait, finished)
-  if not ok then
-    stopping = true
-    for _, child in ipairs(in_order(running)) do
-      child:cancel(e)
-    end
-    within({ shield = true }, finished.wait, finished)
-    error(e, 0)
-  end
-  if #errors > 0 then
-    error(combined(errors), 0)
-  end
-  return results
-end
-
--- ---------------------------------------------------------------------------------------------------------------
 -- The run
-
-local function step(t)
-  current, t.state = t, "running"
-  local ok, e = coroutine.resume(t.co)
-  current = nil
-  if not ok then
-    finish(t, false, table.pack(err.traceback(e)))
-  elseif t.state == "running" then
-    t.state = "waiting"
-  end
-end
-
-local function deadlock(run)
-  local waiting = {}
-  local tasks = in_order(run.live)
-  for _, t in ipairs(tasks) do
-    -- The first line outside this folder says where the task waits.
-    local at = "an unknown place"
-    for line in debug.traceback(t.co):gmatch("\n\t([^\n]+)") do
-      local place = not line:find("moonshim/task", 1, true) and line:match("^(.-:%d+):")
-      if place then
-        at = place
-        break
-      end
-    end
-    waiting[#waiting + 1] = ("%s waits at %s"):format(t.name, at)
-  end
-  local e = err.new("internal", "deadlock, nothing can happen any more: " .. table.concat(waiting, "; "))
-  if run.deadlock then
-    error(run.deadlock, 0)
-  end
-  -- Once, everybody gets the chance to clean up.
-  run.deadlock = e
-  for _, t in ipairs(tasks) do
-    t.cancelled = t.cancelled or e
-    if t.wait then
-      interrupt(t.wait, e)
-    end
-  end
-end
-
-local function drive(run)
-  local timers = run.timers
-  while run.root.state ~= "done" do
-    local batch = run.last - run.first + 1
-    if batch == 0 and run.clock.virtual then
-      run.clock.poll()
-      batch = run.last - run.first + 1
-    end
-    if batch == 0 then
-      if not run.clock.pass(timers:next_due()) then
-        deadlock(run)
-      end
-    else
-      for _ = 1, batch do
-        step(take(run))
-      end
-      if not run.clock.virtual and run.root.state ~= "done" then
-        run.clock.poll()
-      end
-    end
-    local timer = timers:take(run.clock.now())
-    while timer do
-      timer.fire()
-      timer = timers:take(run.clock.now())
-    end
-  end
-end
 
 ---Runs fn as the root task until it and all its children are done; returns what it returns or raises what it raises.
 ---@param fn function
 ---@param opts { clock: moonshim.Clock?, log: moonshim.Log? }?
 function task.run(fn, opts)
-  if active then
+  if here.run then
     err.raise("failed_precondition", "task.run: a run is already going on; use task.spawn")
   end
   opts = opts or {}
-  local run_clock = opts.clock or clock.real()
-  local run = {
-    clock = run_clock, log = opts.log or require("moonshim.log").stderr(), timers = Timers.new(), live = {}, count = 0,
-    queue = {}, first = 1, last = 0, random = run_clock.seed and seeded(run_clock.seed),
-  }
-  active = run
+  local run = loop.new(opts.clock or clock.real(), opts.log or require("moonshim.log").stderr())
+  here.run = run
   run.root = new(run, nil, fn, table.pack())
-  local ok, e = xpcall(drive, err.traceback, run)
-  active, current = nil, nil
+  local ok, e = xpcall(loop.drive, err.traceback, run, here, finish, interrupt)
+  here.run, here.task = nil, nil
   run.clock.close()
   if not ok then
     error(e, 0)
@@ -616,9 +403,15 @@ end
 ---The log of the current run.
 ---@return moonshim.Log
 function task.log()
-  return active and active.log or require("moonshim.log").stderr()
+  return here.run and here.run.log or require("moonshim.log").stderr()
 end
 
 require "moonshim.task.sync"(task, me)
+require "moonshim.task.all"(task, {
+  me = me, new = new, deadline_of = deadline_of, in_order = in_order,
+  shielded_call = function(fn, ...)
+    return within({ shield = true }, fn, ...)
+  end,
+})
 
 return task
