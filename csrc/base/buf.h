@@ -32,7 +32,7 @@ void msh_buf_consume(msh_buf *b, size_t n); /* n <= size */
 
 static inline msh_slice msh_buf_slice(const msh_buf *b)
 {
-    return (msh_slice){b->p + b->start, b->end - b->start};
+    return (msh_slice){b->p != NULL ? b->p + b->start : NULL, b->end - b->start};
 }
 static inline size_t msh_buf_size(const msh_buf *b)
 {

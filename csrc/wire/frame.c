@@ -119,6 +119,8 @@ msh_code msh_frame_feed(msh_frame_decoder *d, msh_slice in, msh_err *err)
 static bool gather(msh_frame_decoder *d, size_t n)
 {
     msh_slice s = {d->in.p, d->in.n < n ? d->in.n : n};
+    if (s.n == 0)
+        return true;
     if (msh_buf_append(&d->part, s) != MSH_OK)
         return false;
     d->in.p += s.n;
