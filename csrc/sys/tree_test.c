@@ -1,5 +1,6 @@
 #include "sys/sys_fixture.h"
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/sysmacros.h>
 
 static void folders_are_made_as_far_as_missing(void **state)
@@ -154,7 +155,7 @@ static void a_tree_that_is_a_mount_point_itself_stays(void **state)
 
 typedef struct mounter {
     char from[128], to[128];
-    volatile int stop;
+    _Atomic bool stop;
 } mounter;
 
 static void *mount_again_and_again(void *arg)
@@ -172,7 +173,7 @@ static void a_mount_that_comes_while_the_tree_is_removed_loses_nothing(void **st
 {
     (void)state;
     need_root();
-    mounter m = {.stop = 0};
+    mounter m = {.stop = false};
     assert_int_equal(msh_mkdir_p(in_dir("user/sub"), 0755, NULL), MSH_OK);
     put_file(in_dir("user/sub/precious"), "kept");
     snprintf(m.from, sizeof m.from, "%s", in_dir("user"));
@@ -190,7 +191,7 @@ static void a_mount_that_comes_while_the_tree_is_removed_loses_nothing(void **st
         msh_remove_tree(in_dir("t"), NULL); /* its answer depends on who wins */
         assert_true(file_says(in_dir("user/sub/precious"), "kept"));
     }
-    m.stop = 1;
+    m.stop = true;
     pthread_join(t, NULL);
     umount2(in_dir("t/a/b"), MNT_DETACH);
 }

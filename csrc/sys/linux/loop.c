@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+_Static_assert(MSH_LOOP_TAG <= LO_NAME_SIZE, "a tag fits into the device's name");
+
 enum {
     RACES = 256, /* others may take the free device we were told of */
     LOOKS = 20,  /* after a detach: a prober of the system may hold the device for a moment */
@@ -64,7 +66,7 @@ msh_code msh_loop_attach(const msh_loop_want *want, msh_loop *out, int *fd, msh_
     int file = -1, control = -1, dev = -1;
     msh_code rc = MSH_OK;
     size_t tag = want->tag != NULL ? strlen(want->tag) : 0;
-    if (tag == 0 || tag >= MSH_LOOP_TAG || tag >= LO_NAME_SIZE)
+    if (tag == 0 || tag >= MSH_LOOP_TAG)
         return msh_fail(err, MSH_INVALID_ARGUMENT, "attach %s: tag of %zu bytes", want->path, tag);
     uint64_t size = want->size;
     if (size == 0) {
