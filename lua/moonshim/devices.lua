@@ -187,9 +187,9 @@ end
 ---@param receipts table[] receipts of kinds that hold devices
 function Devices:restore(receipts)
   for _, receipt in ipairs(receipts) do
-    local held = receipt.state == "held" and "mapped" or "intended"
-    for _, facts in ipairs { receipt.facts, receipt.facts.skeleton } do -- an overlay may hold a share of its own
-      if facts.bus and not self.restored[facts.id] then self:restore_one(facts, held) end
+    local facts = receipt.facts
+    if facts.bus and not self.restored[facts.id] then
+      self:restore_one(facts, receipt.state == "held" and "mapped" or "intended")
     end
   end
 end

@@ -91,6 +91,7 @@ end
 
 function Guest:combine_layers(spec)
   note(self.world, "combine %s: %s%s", spec.root, table.concat(spec.layers, " "), spec.scratch and " + " .. spec.scratch or "")
+  self.points_seen = spec.points
   outcome(self.world, "combine")
 end
 

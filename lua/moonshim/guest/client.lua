@@ -27,6 +27,8 @@ local client = {}
 local LIMITS = { default = 300000, negotiate = 120000 }
 -- Notifications kept for a listener that is not there yet.
 local MAX_EARLY = 256
+-- Lists of processes and stack dumps are the longest answers; what is beyond this is no guest of ours.
+local MAX_FRAME = 4 << 20
 -- A guest text in an error message is cut: it may be a whole stack trace.
 local MAX_TEXT = 400
 
@@ -70,7 +72,7 @@ function client.connect(stream, opts)
   local bridge = err.try(core.bridge(stream, {
     on_notify = function(kind, payload) self:notified(kind, payload) end,
     on_lost = function(e) self:lost(e) end,
-    max_frame = opts.max_frame,
+    max_frame = opts.max_frame or MAX_FRAME,
     first_id = opts.first_id,
   }))
   self = client.new(bridge, { json = opts.json or core.json, limits = opts.limits })
@@ -285,7 +287,7 @@ function Client:unmap_directory(facts)
   self:modify(layout.NULL, "Remove", "MappedDirectory", messages.directory_settings(facts))
 end
 
----@param spec { container: string, root: string, layers: string[], scratch: string? } layers top-most first
+---@param spec table see messages.layers_settings
 function Client:combine_layers(spec) self:modify(layout.NULL, "Add", "CombinedLayers", messages.layers_settings(spec)) end
 function Client:remove_layers(spec) self:modify(layout.NULL, "Remove", "CombinedLayers", messages.layers_settings(spec)) end
 

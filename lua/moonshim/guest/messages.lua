@@ -149,11 +149,20 @@ function messages.directory_settings(facts)
   }
 end
 
----@param spec { container: string, root: string, layers: string[], scratch: string? } layers top-most first
+--- `points` is an addition of ours, which other guests ignore: what must exist in a root that cannot be written.
+---@param spec { container: string, root: string, layers: string[], scratch: string?, points: { path: string, file: boolean? }[]? }
+---  layers top-most first
 function messages.layers_settings(spec)
-  local layers = {}
+  local layers, points = {}, {}
   for i, path in ipairs(spec.layers) do layers[i] = { Path = path } end
-  return { ContainerID = spec.container, ContainerRootPath = spec.root, Layers = layers, ScratchPath = spec.scratch }
+  for i, point in ipairs(spec.points or {}) do points[i] = point.file and { Path = point.path, File = true } or point.path end
+  return {
+    ContainerID = spec.container,
+    ContainerRootPath = spec.root,
+    Layers = layers,
+    ScratchPath = spec.scratch,
+    MountPoints = points,
+  }
 end
 
 --- The inner document of Create.

@@ -95,6 +95,15 @@ describe("a request to the guest", function()
     end
   end)
 
+  it("names mount points only where there are some", function()
+    local function settings(points)
+      local s = messages.layers_settings { container = "c", root = "/r", layers = { "/l" }, points = points }
+      return messages.modify(NULL, "Add", "CombinedLayers", s).Request.Settings
+    end
+    assert.is_nil(settings(nil).MountPoints)
+    assert.same({ "/srv", { Path = "/etc/x", File = true } }, settings({ { path = "/srv" }, { path = "/etc/x", file = true } }).MountPoints)
+  end)
+
   it("keeps settings that became empty as an object", function()
     local m = messages.modify(NULL, "Remove", "SCSIDevice", { Controller = 0, Lun = 0 })
     assert.equal("{}", cjson.encode(m.Request.Settings))

@@ -183,17 +183,14 @@ describe("kinds bundle and overlay", function()
       w.calls[#w.calls])
   end))
 
-  it("put a folder of mount points below a root that cannot be written", virtual(function()
+  it("tell the guest which mount points a root needs that cannot be written", virtual(function()
     local w, _, acquire = given()
-    local overlay = container(acquire, { read_only = true, points = { { path = "/a/../../b" }, { path = "/srv/app" } } })
-    local dir = overlay.facts.skeleton.dir
-    assert.truthy(w.calls[#w.calls]:find("0_1_0 /run/mounts/scsi/0_0_0 /run/mounts/plan9/0$"))
-    assert.truthy(w.host_files[dir .. "/proc"])
-    assert.truthy(w.host_files[dir .. "/srv/app"])
-    for path in pairs(w.host_files) do assert.equal(dir, path:sub(1, #dir)) end
-    release(w, overlay)
-    assert.equal(dir, w.host_files.removed)
-    assert.same({}, w.shares)
+    local points = { { path = "/srv/app" }, { path = "/etc/app.conf", file = true } }
+    container(acquire, { read_only = true, points = points })
+    assert.same(points, w.guest_object.points_seen)
+    assert.equal("combine /run/gcs/pods/p/c/rootfs: /run/mounts/scsi/0_1_0 /run/mounts/scsi/0_0_0", w.calls[#w.calls])
+    container(acquire, { points = points })
+    assert.is_nil(w.guest_object.points_seen)
   end))
 
   it("are released by what the guest says: gone containers are done, running ones are not", virtual(function()
