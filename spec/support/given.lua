@@ -54,7 +54,8 @@ function given.running(pod, fields, id, io)
 end
 
 function given.exec(c, args, id, more)
-  local request = { id = id, args = args, io = { stdout = { fd = 1 } } }
+  local request = { id = id, args = {}, io = { stdout = { fd = 1 } } }
+  for i, word in ipairs(args) do request.args[i] = tostring(word) end
   for k, v in pairs(more or {}) do request[k] = v end
   return c:exec(request)
 end

@@ -98,9 +98,13 @@ function Process:start(on_started)
   self.machine:apply("start")
   self:note_state()
   -- Shielded: a caller that goes away must not leave a running process whose pid nobody knows.
-  local ok, answer = task.shield(function()
-    return pcall(task.deadline, self:limit("start"), self.vm.processes.start, self.vm, self.receipt)
-  end)
+  return task.shield(self.launch, self, on_started)
+end
+
+---@private
+---@async
+function Process:launch(on_started)
+  local ok, answer = pcall(task.deadline, self:limit("start"), self.vm.processes.start, self.vm, self.receipt)
   if not self.machine:is("starting") then -- the VM ended, or a delete gave it up, while the guest was asked
     err.raise(ok and "aborted" or err.from(answer).code, "%s ended before it was running: %s", self:name(), self.reason or "unknown")
   end
