@@ -170,8 +170,7 @@ static void stdout_into_a_fifo(void **state)
     fixture *x = *state;
     char path[128];
     worker from, to;
-    strcpy(path, at(x, "fifo"));
-    assert_int_equal(mkfifo(path, 0600), 0);
+    given_fifo(x, path);
     int reader = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     int keep = open(path, O_WRONLY | O_CLOEXEC); /* until the relay has opened it: else an end at once */
     assert_int_equal(fcntl(reader, F_SETFL, 0), 0);
@@ -254,8 +253,7 @@ static void stdin_from_a_fifo_closed_while_its_writer_writes(void **state)
     fixture *x = *state;
     char path[128];
     worker from, to;
-    strcpy(path, at(x, "fifo"));
-    assert_int_equal(mkfifo(path, 0600), 0);
+    given_fifo(x, path);
     run_input(x, -1, path, &from, &to);
     join(&from);
     same(&from, &to);

@@ -7,6 +7,7 @@
 #include "sys/usock.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -51,7 +52,7 @@ static inline int given_relay(void **state)
 {
     fixture *x = calloc(1, sizeof *x);
     assert_non_null(x);
-    strcpy(x->dir, "/tmp/msh-relay-XXXXXX");
+    snprintf(x->dir, sizeof x->dir, "/tmp/msh-relay-XXXXXX");
     assert_non_null(mkdtemp(x->dir));
     assert_int_equal(uv_loop_init(&x->loop), 0);
     assert_int_equal(msh_relay_new(&x->loop, &x->relay, NULL), MSH_OK);
@@ -105,6 +106,12 @@ static inline int dial(const fixture *x, unsigned port)
     return fd;
 }
 
+static inline void given_fifo(const fixture *x, char path[128])
+{
+    snprintf(path, 128, "%s/fifo", x->dir);
+    assert_int_equal(mkfifo(path, 0600), 0);
+}
+
 static inline unsigned open_fds(void)
 {
     unsigned n = 0;
@@ -140,4 +147,34 @@ static inline void write_all(int fd, const char *p, size_t n)
         n -= (size_t)w;
     }
 }
+/* Writes until nobody takes any more for a while; says how much. */
+static inline size_t fill(int fd)
+{
+    static const char zero[4096];
+    size_t n = 0;
+    for (;;) {
+        struct pollfd p = {.fd = fd, .events = POLLOUT};
+        if (poll(&p, 1, 300) == 0)
+            return n;
+        ssize_t k = send(fd, zero, sizeof zero, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (k < 0 && errno == EAGAIN)
+            continue;
+        assert_true(k > 0);
+        n += (size_t)k;
+    }
+}
+
+static inline size_t read_zeros(int fd, size_t n)
+{
+    char buf[65536];
+    size_t got = 0;
+    while (got < n) {
+        size_t k = read_all(fd, buf, n - got < sizeof buf ? n - got : sizeof buf);
+        if (k == 0)
+            break;
+        got += k;
+    }
+    return got;
+}
+
 #endif

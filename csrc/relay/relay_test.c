@@ -1,7 +1,5 @@
 #include "relay/relay_fixture.h"
-#include <poll.h>
 #include <pty.h>
-#include <signal.h>
 
 static void sockets_take_one_connection_and_are_unlinked(void **state)
 {
@@ -119,60 +117,6 @@ static void asking_a_descriptor_stdin_to_close_delivers_what_is_there(void **sta
     close(in[1]);
 }
 
-static void a_client_that_detaches_does_not_end_a_fifo_stdin(void **state)
-{
-    fixture *x = *state;
-    told t = {0};
-    msh_io *io;
-    msh_io_want want = no_stdio(x, &t);
-    char path[128], got[8];
-    strcpy(path, at(x, "fifo"));
-    assert_int_equal(mkfifo(path, 0600), 0);
-    want.end[MSH_STDIN].path = path;
-    assert_int_equal(msh_io_open(x->relay, &want, &io, NULL), MSH_OK);
-    int guest = dial(x, 1);
-    for (int round = 0; round < 3; round++) {
-        int client = open(path, O_WRONLY | O_CLOEXEC);
-        write_all(client, "abc", 3);
-        close(client);
-        assert_int_equal(read_all(guest, got, 3), 3);
-    }
-    msh_io_close_stdin(io);
-    assert_int_equal(read_all(guest, got, 1), 0);
-    msh_io_close(io);
-    close(guest);
-}
-
-/* Writes until nobody takes any more for a while; says how much. */
-static size_t fill(int fd)
-{
-    static const char zero[4096];
-    size_t n = 0;
-    for (;;) {
-        struct pollfd p = {.fd = fd, .events = POLLOUT};
-        if (poll(&p, 1, 300) == 0)
-            return n;
-        ssize_t k = send(fd, zero, sizeof zero, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (k < 0 && errno == EAGAIN)
-            continue;
-        assert_true(k > 0);
-        n += (size_t)k;
-    }
-}
-
-static size_t read_zeros(int fd, size_t n)
-{
-    char buf[65536];
-    size_t got = 0;
-    while (got < n) {
-        size_t k = read_all(fd, buf, n - got < sizeof buf ? n - got : sizeof buf);
-        if (k == 0)
-            break;
-        got += k;
-    }
-    return got;
-}
-
 static void a_slow_reader_holds_the_guest_back_in_bounded_memory(void **state)
 {
     fixture *x = *state;
@@ -191,61 +135,6 @@ static void a_slow_reader_holds_the_guest_back_in_bounded_memory(void **state)
     assert_int_equal(read_zeros(out[0], taken + 1), taken);
     msh_io_close(io);
     close(out[0]);
-}
-
-static void a_fifo_reader_goes_and_comes_back_without_loss(void **state)
-{
-    fixture *x = *state;
-    told t = {0};
-    msh_io *io;
-    msh_io_want want = no_stdio(x, &t);
-    char path[128];
-    strcpy(path, at(x, "fifo"));
-    assert_int_equal(mkfifo(path, 0600), 0);
-    want.end[MSH_STDOUT].path = path;
-    assert_int_equal(msh_io_open(x->relay, &want, &io, NULL), MSH_OK);
-    int guest = dial(x, 2);
-    size_t sent = 0, got = 0;
-    for (int round = 0; round < 3; round++) {
-        int reader = open(path, O_RDONLY | O_CLOEXEC);
-        sent += fill(guest);
-        got += read_zeros(reader, 10000);
-        close(reader);
-        sent += fill(guest); /* nobody reads: the guest waits, nothing is thrown away */
-    }
-    int reader = open(path, O_RDONLY | O_CLOEXEC);
-    close(guest);
-    msh_io_exited(io, 3600 * 1000);
-    got += read_zeros(reader, sent + 1);
-    assert_int_equal(got, sent);
-    until(x, t.drained == 1);
-    assert_int_equal(t.report.error[MSH_STDOUT], 0);
-    close(reader);
-    msh_io_close(io);
-}
-
-static void a_late_fifo_reader_gets_the_output_and_the_end(void **state)
-{
-    fixture *x = *state;
-    told t = {0};
-    msh_io *io;
-    msh_io_want want = no_stdio(x, &t);
-    char path[128], got[8];
-    strcpy(path, at(x, "fifo"));
-    assert_int_equal(mkfifo(path, 0600), 0);
-    want.end[MSH_STDOUT].path = want.end[MSH_STDERR].path = path; /* 2>&1 */
-    assert_int_equal(msh_io_open(x->relay, &want, &io, NULL), MSH_OK);
-    int guest = dial(x, 2), quiet = dial(x, 3);
-    write_all(guest, "x\n", 2);
-    close(guest);
-    close(quiet);
-    msh_io_exited(io, 1000);
-    until(x, t.drained == 1);
-    assert_false(t.report.cut);
-    int reader = open(path, O_RDONLY | O_CLOEXEC);
-    assert_int_equal(read_all(reader, got, sizeof got), 2);
-    close(reader);
-    msh_io_close(io);
 }
 
 static void output_that_a_child_keeps_open_is_cut_at_the_deadline(void **state)
@@ -413,8 +302,7 @@ static void a_thousand_opens_leave_the_descriptors_as_they_were(void **state)
     fixture *x = *state;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     char path[128];
-    strcpy(path, at(x, "fifo"));
-    assert_int_equal(mkfifo(path, 0600), 0);
+    given_fifo(x, path);
     unsigned before = 0;
     for (int i = 0; i < 1000; i++) {
         told t = {0};
@@ -479,10 +367,7 @@ int main(void)
         WITH_RELAY(an_open_that_fails_leaves_nothing),
         WITH_RELAY(stdin_ends_while_output_goes_on),
         WITH_RELAY(asking_a_descriptor_stdin_to_close_delivers_what_is_there),
-        WITH_RELAY(a_client_that_detaches_does_not_end_a_fifo_stdin),
         WITH_RELAY(a_slow_reader_holds_the_guest_back_in_bounded_memory),
-        WITH_RELAY(a_fifo_reader_goes_and_comes_back_without_loss),
-        WITH_RELAY(a_late_fifo_reader_gets_the_output_and_the_end),
         WITH_RELAY(output_that_a_child_keeps_open_is_cut_at_the_deadline),
         WITH_RELAY(an_exit_before_anyone_dialled_drains_at_once),
         WITH_RELAY(a_reader_that_leaves_for_good_ends_the_output),

@@ -41,7 +41,7 @@ static void a_loop_device_shows_the_file_and_names_its_owner(void **state)
     assert_int_equal(msh_loop_verify(&l, NULL), MSH_OK);
 
     other = l;
-    strcpy(other.tag, "vm2/disk-1");
+    snprintf(other.tag, sizeof other.tag, "vm2/disk-1");
     assert_int_equal(msh_loop_verify(&other, NULL), MSH_GONE);
     int none = -1;
     assert_int_equal(msh_loop_detach(&other, &none, NULL), MSH_GONE); /* and touches nothing */

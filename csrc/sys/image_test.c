@@ -44,7 +44,7 @@ static void formats_are_told_by_their_marks(void **state)
 static void footer(unsigned char f[512], unsigned type)
 {
     memset(f, 0, 512);
-    memcpy(f, "conectix", 8);
+    snprintf((char *)f, 512, "conectix");
     f[63] = (unsigned char)type;
     uint32_t sum = 0;
     for (int i = 0; i < 512; i++)

@@ -33,7 +33,7 @@ static inline const char *in_dir(const char *name)
 static inline int given_a_folder(void **state)
 {
     (void)state;
-    strcpy(dir, "/tmp/msh-sys-XXXXXX");
+    snprintf(dir, sizeof dir, "/tmp/msh-sys-XXXXXX");
     assert_non_null(mkdtemp(dir));
     return 0;
 }

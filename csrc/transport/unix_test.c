@@ -70,7 +70,7 @@ static int given_folder(void **state)
 {
     given *g = calloc(1, sizeof *g);
     g->fd = -1;
-    strcpy(g->dir, "/tmp/msh-unix-XXXXXX");
+    snprintf(g->dir, sizeof g->dir, "/tmp/msh-unix-XXXXXX");
     assert_non_null(mkdtemp(g->dir));
     snprintf(g->path, sizeof g->path, "%s/s", g->dir);
     assert_int_equal(uv_loop_init(&g->loop), 0);
@@ -135,14 +135,20 @@ static void a_path_that_another_took_over_is_left_alone(void **state)
     assert_int_equal(lstat(g->path, &st), 0);
 }
 
+static void longer(given *g, const char *more)
+{
+    size_t n = strlen(g->path);
+    snprintf(g->path + n, sizeof g->path - n, "%s", more);
+}
+
 static void paths_may_be_longer_than_an_address(void **state)
 {
     given *g = *state;
     for (int i = 0; i < 10; i++)
-        strcat(g->path, "/a-rather-long-name-of-a-folder");
+        longer(g, "/a-rather-long-name-of-a-folder");
     assert_int_equal(unlink(g->path), -1);
     assert_int_equal(msh_mkdir_p(g->path, 0700, NULL), MSH_OK);
-    strcat(g->path, "/1073741824");
+    longer(g, "/1073741824");
     connect_both(g);
     assert_int_equal(access(g->path, F_OK), 0);
 }
