@@ -17,6 +17,7 @@ function pod.sandbox(p)
       mounts = {
         { source = p.agent, destination = PAUSE, type = "bind", options = { "bind", "ro" } },
         { source = "proc", destination = "/proc", type = "proc", options = { "nosuid", "noexec", "nodev" } },
+        { source = "tmpfs", destination = "/dev", type = "tmpfs", options = { "nosuid", "noexec", "mode=755", "size=64k" } },
       },
       linux = { namespaces = { { type = "pid" }, { type = "mount" }, { type = "ipc" }, { type = "uts" }, { type = "network" } } },
       annotations = { ["io.kubernetes.cri.container-type"] = "sandbox", ["io.kubernetes.cri.sandbox-id"] = p.id,
