@@ -101,8 +101,8 @@ int32_t msh_program_blame(const char *text)
                          strstr(text, "exec `") != NULL || strstr(text, "execv") != NULL;
     if (!about_program)
         return 0;
-    if (strcasestr(text, "permission denied") != NULL || strcasestr(text, "is a directory") != NULL ||
-        strcasestr(text, "exec format error") != NULL)
+    if (strcasestr(text, "permission denied") != NULL || strcasestr(text, "not permitted") != NULL ||
+        strcasestr(text, "is a directory") != NULL || strcasestr(text, "exec format error") != NULL)
         return MSH_HR_ACCESS_DENIED;
     if (strcasestr(text, "no such file") != NULL || strcasestr(text, "not found") != NULL ||
         strcasestr(text, "not a directory") != NULL)
