@@ -147,7 +147,10 @@ static msh_code make_below(const msh_cgroup_tree *t, const char *path, msh_err *
 msh_code msh_cgroups_make(const msh_cgroups *c, const char *path, msh_err *err)
 {
     for (size_t i = 0; i < c->n; i++) {
-        msh_code rc = make_below(&c->tree[i], path, err);
+        /* The last VM to end takes the common parent away: then it is made again. */
+        msh_code rc = MSH_NOT_FOUND;
+        for (int tries = 0; rc == MSH_NOT_FOUND && tries < 100; tries++)
+            rc = make_below(&c->tree[i], path, err);
         if (rc != MSH_OK)
             return rc;
     }

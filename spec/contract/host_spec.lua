@@ -243,6 +243,20 @@ for _, name in ipairs(host.NAMES) do
       vms[3]:terminate()
     end))
 
+    it("starts while others end", run(function()
+      local rounds = {}
+      for i = 1, 4 do
+        rounds[i] = function()
+          for _ = 1, 5 do
+            local uvm = driver.create(new_id(), document())
+            uvm:start()
+            uvm:terminate()
+          end
+        end
+      end
+      task.all(rounds)
+    end))
+
     it("refuses a document that it cannot be", function()
       for _, vm in ipairs {
         { Devices = { VirtualPMem = {} } }, { GuestState = { GuestStateFilePath = "/x" } }, { SecuritySettings = { Isolation = {} } },

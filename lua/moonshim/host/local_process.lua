@@ -188,7 +188,7 @@ function process.kill_tree(facts)
   for _ = 1, ROUNDS do
     local found = {}
     for _, path in ipairs(groups(facts.cgroup)) do in_group(path, found) end
-    if facts.run_dir then boots(facts.run_dir, found) end
+    if not facts.pid then boots(facts.run_dir, found) end
     if not next(found) then return end
     for pid in pairs(found) do ends(pid, core().sys.start_time(pid) or nil) end
   end

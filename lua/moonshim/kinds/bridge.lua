@@ -24,15 +24,13 @@ local function connect(world, port)
     stream:close()
     error(guest, 0)
   end
-  local fine, e = pcall(function()
-    -- A VM that dies while it negotiates must not be waited for until the deadline.
-    local watcher = task.spawn(function()
-      uvm:wait()
-      guest:close()
-    end)
-    guest:negotiate()
-    watcher:cancel()
+  -- A VM that dies while it negotiates must not be waited for until the deadline.
+  local watcher = task.spawn(function()
+    uvm:wait()
+    guest:close()
   end)
+  local fine, e = pcall(guest.negotiate, guest)
+  watcher:cancel()
   if not fine then
     guest:close()
     error(e, 0)
