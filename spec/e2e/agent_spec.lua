@@ -59,13 +59,20 @@ describe_as_root("the agent of a local UVM", function()
       end)
     end
 
-    it("dials stdin, stdout and stderr in this order", function()
-      vm:create("c1", sh "cat")
-      local pid, io = vm:start("c1", { "stderr", "stdin", "stdout" })
-      assert.same({ "stdin", "stdout", "stderr" }, vm.dialled)
-      io.stdin:finish()
-      assert.equal(0, vm:wait("c1", pid))
-    end)
+    for deaf, dialled in pairs { stdin = {}, stdout = { "stdin" }, stderr = { "stdin", "stdout" } } do
+      it(("dials in the order stdin, stdout, stderr: without %s it stops there and starts nothing"):format(deaf), function()
+        vm:create("c1", sh "exit 8")
+        local result, _, io = vm:execute("c1", {}, { "stderr", "stdin", "stdout" }, deaf)
+        assert.equal(0x80004005, result)
+        for _, name in ipairs(dialled) do
+          gcs.until_ready("the end of " .. name, function() return io[name].ended end)
+          io[name] = nil
+        end
+        for name, stream in pairs(io) do assert.is_nil(stream.pipe, name) end
+        local pid = vm:start "c1"
+        assert.equal(8, vm:wait("c1", pid))
+      end)
+    end
 
     it("ends the input of a process when the host has written everything", function()
       vm:create("c1", sh "wc -c")

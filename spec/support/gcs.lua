@@ -360,17 +360,14 @@ local NAMES = { stdin = "StdIn", stdout = "StdOut", stderr = "StdErr" }
 local FLAGS = { stdin = "CreateStdInPipe", stdout = "CreateStdOutPipe", stderr = "CreateStdErrPipe" }
 
 ---Sends ExecuteProcess with the wanted streams ({ "stdout", ... }). Returns the result, the body and the streams by name.
-function Vm:execute(container, params, wanted)
+---Nobody listens for the stream `deaf`.
+function Vm:execute(container, params, wanted, deaf)
   local ports, streams = {}, {}
   for _, name in ipairs(wanted or { "stdout", "stderr" }) do
     local port = self.next_port
     self.next_port = port + 1
     local stream = setmetatable({ name = name, text = "" }, Stream)
-    stream.server = listen(self:socket(port), function(pipe)
-      stream:receive(pipe)
-      self.dialled = self.dialled or {}
-      table.insert(self.dialled, name)
-    end)
+    if name ~= deaf then stream.server = listen(self:socket(port), function(pipe) stream:receive(pipe) end) end
     ports[NAMES[name]], params[FLAGS[name]], streams[name] = port, true, stream
     table.insert(self.streams, stream)
   end
