@@ -8,7 +8,7 @@
 ---   f.calls                                every host and guest call, in order: "host.attach 0:0 /base.ext4", ...
 ---   f.wrong                                what would have gone wrong outside: a mount taken from below an overlay, ...
 ---   f:fault(function(op, n) ... end)       for each call: nil, or "fail", "hang", "lost" (done, but the answer is lost),
----                                          "die" (the VM ends), { delay = ms }, { hresult = n }
+---                                          "die" (the VM ends), { delay = ms }, { hresult = n, done = bool }
 ---   f:leaks()                              what is left: attached disks, shares, mounts, containers, files, streams
 ---
 --- Programs by their first argument: exit N [after ms], sleep, stubborn (ignores all but KILL), immortal (ignores KILL,
@@ -47,9 +47,20 @@ function Fake:outside(op, detail, effect, refuse)
     fault = nil
   end
   if fault == "fail" then refuse(op, 0x80004005, "no") end
-  if type(fault) == "table" then refuse(op, fault.hresult, "no") end
+  if type(fault) == "table" then
+    if fault.done then effect() end
+    refuse(op, fault.hresult, "no")
+  end
   if fault == "hang" then task.signal():wait() end
-  if fault == "die" then self:die() end
+  if fault == "die" and op == "host.start" then
+    effect()
+    self:die()
+    return { pid = 4711, start_time = 1 }
+  end
+  if fault == "die" then
+    self:die()
+    if op:find("^guest") then error(err.new("unavailable", "it died"), 0) end
+  end
   local result = effect()
   if fault == "lost" then error(err.new("deadline_exceeded", op .. ": no answer", { origin = op:match("^%a+") }), 0) end
   return result

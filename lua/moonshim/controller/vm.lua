@@ -235,8 +235,17 @@ end
 ---@return moonshim.Report
 function Vm:execute(request)
   local spec, done = self.policy:plan_spec(self, request, function(topic, data) self:report(topic, data) end)
+  local retried = {}
   spec.on_step = function(step, what, detail)
     if what == "failed" then self.log:warn("a step failed", { step = step.name, owner = step.owner, error = detail }) end
+    if what == "retry" then retried[step.name] = true end
+    -- A guest forgets a container even when deleting its state failed half way; the next try only says "unknown".
+    if what == "done" and step.kind == "bundle" and self.world.alive() and (retried[step.name] or step.receipt.attempts > 0) then
+      self:report("leftovers", {
+        owner = step.owner, message = ("folders of container %s may remain in the guest: its state was not deleted at once")
+          :format(step.receipt.facts.container),
+      })
+    end
   end
   local ok, report = pcall(plan.execute, self.ledger, spec)
   done()
