@@ -730,6 +730,31 @@ static void restored_reservations_are_where_they_were(void **state)
     msh_resvs_free(old);
 }
 
+static void who_needs_anothers_mount_down_hears_why_it_stays(void **state)
+{
+    (void)state;
+    msh_resvs *t = rig_new(NULL);
+    msh_facts f = {.want = *DISK("/a")};
+    f.want.partition = 1;
+    assert_int_equal(msh_resv_restore(t, 1, &f, NULL), MSH_OK);
+    f.want.partition = 2;
+    assert_int_equal(msh_resv_restore(t, 2, &f, NULL), MSH_OK);
+    rig_aim(t, 1, MSH_AIM_MAPPED); /* nobody knows of either mount: both go before the disk does */
+    rig_ok(t, "unmount /a 0:0:1");
+    rig_does(t, "unmount /a 0:0:2", MSH_DONE_FAILED);
+    rig_settled(t, 1, MSH_INTERNAL);
+    rig_rests(t);
+    rig_aim(t, 1, MSH_AIM_MAPPED);
+    rig_ok(t, "unmount /a 0:0:2");
+    rig_ok(t, "eject /a 0:0");
+    rig_ok(t, "detach /a 0:0");
+    rig_ok(t, "attach /a 0:0");
+    rig_ok(t, "mount /a 0:0:1");
+    rig_settled(t, 1, MSH_OK);
+    leave(t, 2); /* nothing of it is left */
+    msh_resvs_free(t);
+}
+
 static void facts_that_contradict_are_refused(void **state)
 {
     (void)state;
@@ -850,6 +875,8 @@ int main(void)
                  a_dead_guest_ends_the_unmount_and_the_host_still_detaches),
         SCENARIO("a new aim takes the place of the old one", a_new_aim_takes_the_place_of_the_old_one),
         SCENARIO("restored reservations are where they were", restored_reservations_are_where_they_were),
+        SCENARIO("who needs another's mount down hears why it stays",
+                 who_needs_anothers_mount_down_hears_why_it_stays),
         SCENARIO("facts that contradict are refused", facts_that_contradict_are_refused),
         SCENARIO("a dump tells all in order", a_dump_tells_all_in_order),
     };
