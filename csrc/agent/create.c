@@ -192,16 +192,6 @@ static msh_code find_root(msh_container *c, char *root, size_t size, msh_err *er
     return msh_path_join(parent, rest, root, size, err);
 }
 
-/* A path that the host names for us to write and delete in: below /run, and not inside what a user mounted. */
-static msh_code own_path(msh_agent *a, const char *what, const char *text, char *out, msh_err *err)
-{
-    msh_code rc = msh_path_target(what, text, out, MSH_PATH_MAX, err);
-    if (rc == MSH_OK && msh_share_holds(a, out))
-        rc = msh_fail(err, MSH_INVALID_ARGUMENT, "%s \"%.80s\" lies in a shared folder of the host", what,
-                      out);
-    return rc;
-}
-
 /* Fills a new container from the document. */
 static msh_code describe(msh_container *c, const json_t *config, const json_t *spec, msh_err *err)
 {
@@ -214,9 +204,9 @@ static msh_code describe(msh_container *c, const json_t *config, const json_t *s
     if (rc == MSH_OK)
         rc = msh_spec_classify(spec, c->id, &c->what, err);
     if (rc == MSH_OK)
-        rc = own_path(c->agent, "OciBundlePath", bundle_text, bundle, err);
+        rc = msh_own_path(c->agent, "OciBundlePath", bundle_text, bundle, err);
     if (rc == MSH_OK && scratch_text[0] != '\0')
-        rc = own_path(c->agent, "ScratchDirPath", scratch_text, scratch, err);
+        rc = msh_own_path(c->agent, "ScratchDirPath", scratch_text, scratch, err);
     if (rc != MSH_OK)
         return rc;
     const char *root_path = json_string_value(msh_json_get(msh_json_get(spec, "root"), "path"));

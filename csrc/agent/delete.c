@@ -15,8 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A tree of ours. No link on the way to it is followed, so that nobody can point us elsewhere. */
-static msh_code remove_ours(const char *path, msh_err *err)
+msh_code msh_remove_ours(const char *path, msh_err *err)
 {
     int fd = -1;
     char parent[MSH_PATH_MAX];
@@ -52,6 +51,12 @@ static void remove_pod_folder(const char *bundle)
         rmdir(parent); /* only when it is empty */
 }
 
+void msh_remove_empty_bundle(const char *bundle)
+{
+    if (rmdir(bundle) == 0)
+        remove_pod_folder(bundle);
+}
+
 void msh_undo_create(const msh_container *c, bool keep_bundle)
 {
     static const char *const files[] = {"config.json", "hostname", "hosts", "resolv.conf"};
@@ -66,10 +71,10 @@ void msh_undo_create(const msh_container *c, bool keep_bundle)
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         if (msh_path_join(c->bundle, files[i], path, sizeof path, NULL) == MSH_OK)
             unlink(path);
-    if (!keep_bundle && remove_ours(c->bundle, &err) != MSH_OK)
+    if (!keep_bundle && msh_remove_ours(c->bundle, &err) != MSH_OK)
         msh_warn("after a failed create: %s", err.msg);
     if (c->what.kind == MSH_SANDBOX && strcmp(c->root, c->bundle) != 0 &&
-        remove_ours(c->root, &err) != MSH_OK)
+        msh_remove_ours(c->root, &err) != MSH_OK)
         msh_warn("after a failed create: %s", err.msg);
     if (!keep_bundle)
         remove_pod_folder(c->bundle);
@@ -78,7 +83,7 @@ void msh_undo_create(const msh_container *c, bool keep_bundle)
 typedef struct delete_job {
     msh_request *request;
     msh_container *container; /* NULL: layers were combined, the container was never created */
-    bool bound, has_record;
+    bool bound;
     char *bundle, *scratch; /* "" when there is nothing of ours */
     msh_err err;
 } delete_job;
@@ -101,15 +106,15 @@ static void delete_work(void *ctx)
             msh_inner_cgroup_remove(pod);
             unmount_shared(c->root);
             if (strcmp(c->root, c->bundle) != 0)
-                rc = remove_ours(c->root, err);
+                rc = msh_remove_ours(c->root, err);
         }
     }
     if (rc == MSH_OK && d->bound)
         rc = msh_unmount(d->bundle, err);
     if (rc == MSH_OK && d->scratch[0] != '\0')
-        rc = remove_ours(d->scratch, err);
+        rc = msh_remove_ours(d->scratch, err);
     if (rc == MSH_OK && d->bundle[0] != '\0')
-        rc = remove_ours(d->bundle, err);
+        rc = msh_remove_ours(d->bundle, err);
     if (rc == MSH_OK && d->bundle[0] != '\0')
         remove_pod_folder(d->bundle);
 }
@@ -164,8 +169,7 @@ void msh_on_delete_state(msh_request *r)
     delete_job *d = calloc(1, sizeof *d);
     if (d != NULL) {
         const char *bundle = c != NULL ? c->bundle : b->bound || b->scratch[0] != '\0' ? b->bundle : "";
-        *d = (delete_job){
-            .request = r, .container = c, .bound = b != NULL && b->bound, .has_record = b != NULL};
+        *d = (delete_job){.request = r, .container = c, .bound = b != NULL && b->bound};
         d->bundle = strdup(msh_share_holds(a, bundle) ? "" : bundle);
         d->scratch = strdup(b == NULL || msh_share_holds(a, b->scratch) ? "" : b->scratch);
     }

@@ -9,4 +9,8 @@
 
 /* After a create that failed. `keep_bundle`: it belongs to CombinedLayers, only our files in it go. */
 void msh_undo_create(const msh_container *c, bool keep_bundle);
+/* Deletes a tree that this agent made. No link on the way to it is followed, no mount in it is crossed; absent is fine. */
+msh_code msh_remove_ours(const char *path, msh_err *err);
+/* rmdir of the bundle and of its pod's folder below /run/gcs/pods, as far as they are empty. */
+void msh_remove_empty_bundle(const char *bundle);
 #endif

@@ -4,6 +4,7 @@
 #include "agent/mounts.h"
 #include "agent/paths.h"
 #include "agent/root.h"
+#include "agent/shares.h"
 #include "base/time.h"
 #include "wire/gcs.h"
 #include <dirent.h>
@@ -206,6 +207,27 @@ static msh_code link_device(const disk_job *j, const char *node, msh_err *err)
     return rc;
 }
 
+/* Only a link, and only where no other link leads to. */
+static msh_code unlink_device(const disk_job *j, msh_err *err)
+{
+    char parent[MSH_PATH_MAX];
+    int dir = -1;
+    struct stat st;
+    const char *name = strrchr(j->path, '/') + 1;
+    msh_path_parent(j->path, parent, sizeof parent);
+    msh_code rc = msh_fs_open_plain(parent, &dir, err);
+    if (rc == MSH_OK && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        if (!S_ISLNK(st.st_mode))
+            rc = msh_fail(err, MSH_FAILED_PRECONDITION, "%s is not a block device of ours", j->path);
+        else if (unlinkat(dir, name, 0) != 0)
+            rc = msh_fail_errno(err, errno, "remove %s", j->path);
+    }
+    msh_fd_close(&dir);
+    if (rc == MSH_NOT_FOUND)
+        *err = (msh_err){0};
+    return rc == MSH_NOT_FOUND ? MSH_OK : rc;
+}
+
 static void add_work(void *ctx)
 {
     disk_job *j = ctx;
@@ -232,13 +254,11 @@ out:
 static void remove_work(void *ctx)
 {
     disk_job *j = ctx;
-    struct stat st;
     char node[256];
     if (j->path[0] == '\0')
         return;
     if (j->block_dev) {
-        if (lstat(j->path, &st) == 0 && S_ISLNK(st.st_mode) && unlink(j->path) != 0)
-            msh_fail_errno(&j->err, errno, "remove %s", j->path);
+        unlink_device(j, &j->err);
     } else {
         msh_unmount_point(j->path, &j->err);
     }
@@ -306,7 +326,7 @@ static msh_code read_settings(disk_job *j, const json_t *settings, msh_err *err)
         strspn(type, "abcdefghijklmnopqrstuvwxyz0123456789") != strlen(type))
         return msh_fail(err, MSH_INVALID_ARGUMENT, "Filesystem \"%.40s\" is not a type", type);
     memcpy(j->filesystem, type, strlen(type) + 1);
-    return path[0] == '\0' ? MSH_OK : msh_path_target("MountPath", path, j->path, sizeof j->path, err);
+    return path[0] == '\0' ? MSH_OK : msh_own_path(j->request->agent, "MountPath", path, j->path, err);
 }
 
 static void start(msh_request *r, const json_t *settings, void (*work)(void *))

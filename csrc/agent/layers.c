@@ -1,4 +1,5 @@
 #include "agent/layers.h"
+#include "agent/delete.h"
 #include "agent/fs.h"
 #include "agent/log.h"
 #include "agent/mounts.h"
@@ -227,6 +228,7 @@ static void add_work(void *ctx)
 {
     layers_job *j = ctx;
     msh_err *err = &j->err, ignored = {0};
+    struct stat st;
     msh_code rc = msh_mounts_below(j->root) > 0
                       ? msh_fail(err, MSH_ALREADY_EXISTS, "%s is a mount point already", j->root)
                       : MSH_OK;
@@ -234,6 +236,8 @@ static void add_work(void *ctx)
         j->skeleton[0] = '\0';
         return;
     }
+    bool fresh =
+        j->scratch[0] != '\0' && lstat(j->scratch, &st) != 0; /* what was there before is not ours to undo */
     if (j->scratch[0] != '\0') {
         rc = make_scratch(j, err);
         if (rc == MSH_OK && j->bind)
@@ -251,8 +255,8 @@ static void add_work(void *ctx)
     if (j->bound && msh_unmount(j->bundle, &ignored) == MSH_OK)
         j->bound = false;
     if (!j->bound)
-        rmdir(j->bundle);
-    if (j->scratch[0] != '\0' && !j->bound && msh_remove_tree(j->scratch, &ignored) != MSH_OK)
+        msh_remove_empty_bundle(j->bundle);
+    if (fresh && !j->bound && msh_remove_ours(j->scratch, &ignored) != MSH_OK)
         msh_warn("scratch after a failed mount: %s", ignored.msg);
     remove_skeleton(j->skeleton);
 }
@@ -260,8 +264,11 @@ static void add_work(void *ctx)
 static void remove_work(void *ctx)
 {
     layers_job *j = ctx;
-    if (msh_unmount_point(j->root, &j->err) == MSH_OK)
-        remove_skeleton(j->skeleton);
+    if (msh_unmount_point(j->root, &j->err) != MSH_OK)
+        return;
+    remove_skeleton(j->skeleton);
+    if (!j->bound)
+        msh_remove_empty_bundle(j->bundle); /* it is only empty when no container was made in it */
 }
 
 /* ---- on the loop ---- */
@@ -303,9 +310,8 @@ static void remove_done(void *ctx)
 }
 
 /* What goes into the option text of the mount must not be able to say anything else there. */
-static msh_code layer_path(msh_agent *a, const char *what, const char *text, char *out, msh_err *err)
+static msh_code layer_path(const char *what, const char *text, char *out, msh_err *err)
 {
-    (void)a;
     msh_code rc = msh_path_target(what, text, out, MSH_PATH_MAX, err);
     if (rc == MSH_OK && strpbrk(out, ":,\\\n") != NULL)
         rc = msh_fail(err, MSH_INVALID_ARGUMENT, "%s \"%.80s\" has characters that a mount cannot take", what,
@@ -326,7 +332,7 @@ static msh_code read_layers(layers_job *j, const json_t *list, msh_err *err)
         char path[MSH_PATH_MAX];
         const char *text = json_string_value(msh_json_get(v, "Path"));
         msh_code rc = text == NULL ? msh_fail(err, MSH_INVALID_ARGUMENT, "layer %zu has no path", i)
-                                   : layer_path(j->request->agent, "layer", text, path, err);
+                                   : layer_path("layer", text, path, err);
         if (rc != MSH_OK)
             return rc;
         json_array_append_new(j->layers, json_string(path));
@@ -339,10 +345,8 @@ static msh_code read_scratch(layers_job *j, const char *text, msh_err *err)
 {
     if (text[0] == '\0')
         return MSH_OK;
-    msh_code rc = layer_path(j->request->agent, "ScratchPath", text, j->scratch, err);
-    if (rc == MSH_OK && msh_share_holds(j->request->agent, j->scratch))
-        rc = msh_fail(err, MSH_INVALID_ARGUMENT, "ScratchPath lies in a shared folder of the host");
-    return rc;
+    msh_code rc = layer_path("ScratchPath", text, j->scratch, err);
+    return rc != MSH_OK ? rc : msh_own_path(j->request->agent, "ScratchPath", text, j->scratch, err);
 }
 
 static layers_job *read_job(msh_request *r, const json_t *settings, bool add, const char **container)
@@ -358,7 +362,7 @@ static layers_job *read_job(msh_request *r, const json_t *settings, bool add, co
         return NULL;
     }
     j->request = r;
-    msh_code rc = msh_path_target("ContainerRootPath", root, j->root, sizeof j->root, &err);
+    msh_code rc = msh_own_path(r->agent, "ContainerRootPath", root, j->root, &err);
     if (rc == MSH_OK && add && (*container)[0] != '\0' && !msh_id_ok(*container))
         rc = msh_fail(&err, MSH_INVALID_ARGUMENT, "ContainerID \"%.60s\" is not an id", *container);
     if (rc == MSH_OK)
@@ -369,8 +373,6 @@ static layers_job *read_job(msh_request *r, const json_t *settings, bool add, co
                  : read_layers(j, layers, &err);
     if (rc == MSH_OK && add)
         rc = read_scratch(j, scratch, &err);
-    if (rc == MSH_OK && add && msh_share_holds(r->agent, j->root))
-        rc = msh_fail(&err, MSH_INVALID_ARGUMENT, "ContainerRootPath lies in a shared folder of the host");
     if (rc == MSH_OK && json_array_size(points) > POINTS_MAX)
         rc = msh_fail(&err, MSH_INVALID_ARGUMENT, "more than %u mount points", POINTS_MAX);
     if (rc != MSH_OK) {
@@ -429,5 +431,6 @@ void msh_layers_remove(msh_request *r, const json_t *settings)
     msh_bundle_record *b = msh_bundle_by_root(r->agent, j->root);
     if (b != NULL)
         snprintf(j->skeleton, sizeof j->skeleton, "%s", b->skeleton);
+    j->bound = b == NULL || b->bound;
     submit(j, b != NULL ? b->container : container, remove_work, remove_done);
 }

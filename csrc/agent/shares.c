@@ -54,6 +54,15 @@ bool msh_share_holds(msh_agent *a, const char *path)
     return false;
 }
 
+msh_code msh_own_path(msh_agent *a, const char *what, const char *text, char *out, msh_err *err)
+{
+    msh_code rc = msh_path_target(what, text, out, MSH_PATH_MAX, err);
+    if (rc == MSH_OK && msh_share_holds(a, out))
+        rc = msh_fail(err, MSH_INVALID_ARGUMENT, "%s \"%.80s\" lies in a shared folder of the host", what,
+                      out);
+    return rc;
+}
+
 /* ---- the host's answer, on a pool thread ---- */
 
 static msh_code wait_for(int fd, short events, msh_time end, msh_err *err)
@@ -271,6 +280,8 @@ static share_job *read_job(msh_request *r, const json_t *settings)
     j->port = port == 0 ? MSH_PORT_PLAN9 : (uint32_t)port;
     j->read_only = read_only;
     msh_code rc = msh_path_target("MountPath", path, j->path, sizeof j->path, &err);
+    if (rc == MSH_OK && find(r->agent, j->path) == NULL)
+        rc = msh_own_path(r->agent, "MountPath", path, j->path, &err); /* a share inside of a share */
     if (rc == MSH_OK && (strlen(name) >= sizeof j->name || strspn(name, "0123456789") != strlen(name)))
         rc = msh_fail(&err, MSH_INVALID_ARGUMENT, "ShareName \"%.60s\" is not a number", name);
     if (rc != MSH_OK) {

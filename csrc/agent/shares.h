@@ -10,6 +10,8 @@
 
 /* Whether `path` (cleaned) is a share's mount point or lies below one. */
 bool msh_share_holds(msh_agent *a, const char *path);
+/* msh_path_target, and not held by a share: a path that the agent may write and delete at. `out` has MSH_PATH_MAX bytes. */
+msh_code msh_own_path(msh_agent *a, const char *what, const char *text, char *out, msh_err *err);
 void msh_share_add(msh_request *r, const json_t *settings);
 void msh_share_remove(msh_request *r, const json_t *settings);
 #endif
