@@ -85,6 +85,7 @@ local function text(v, at)
   if v == "" then at:fail("must not be empty") end
   if #v > MAX_TEXT then at:fail("is %d bytes long, at most %d are allowed", #v, MAX_TEXT) end
   if v:find("\0", 1, true) then at:fail("must not contain a NUL byte") end
+  if not utf8.len(v) then at:fail("is not UTF-8, which an OCI specification cannot hold") end
   return v
 end
 
@@ -119,6 +120,7 @@ local function word(v, at)
   want(v, at, "string")
   if #v > MAX_TEXT then at:fail("is %d bytes long, at most %d are allowed", #v, MAX_TEXT) end
   if v:find("\0", 1, true) then at:fail("must not contain a NUL byte") end
+  if not utf8.len(v) then at:fail("is not UTF-8, which an OCI specification cannot hold") end
   return v
 end
 

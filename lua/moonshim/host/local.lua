@@ -95,12 +95,13 @@ function driver.reserve(id, document)
     refuse("create", "invalid_argument", "%q is no id of a VM", tostring(id))
   end
   if document then driver.check_document(document) end
-  local hex = driver.hex(id)
+  local dir = driver.run_dir(id)
   return {
     host = "local",
     id = id,
-    run_dir = driver.run_dir(id),
-    cgroup = "moonshim/" .. hex,
+    run_dir = dir,
+    -- Named after the folder, not the id: two run roots (a test beside a service) may hold VMs of the same name.
+    cgroup = "moonshim/" .. driver.hex(dir),
     boot_id = core().sys.boot_id(),
     run_id = core().sys.random_hex(8),
   }
