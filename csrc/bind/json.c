@@ -198,11 +198,11 @@ static json_t *array_of(writing *w, int idx, int depth)
         lua_Integer k = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
         if (k < 1 || k > n) {
             lua_pop(L, 2);
-            return refuse(w, MSH_INVALID_ARGUMENT, "is an array with holes or with other keys");
+            return refuse(w, MSH_INVALID_ARGUMENT, "mixes names with numbers, or is a list with holes");
         }
     }
     if (seen != n)
-        return refuse(w, MSH_INVALID_ARGUMENT, "is an array with holes");
+        return refuse(w, MSH_INVALID_ARGUMENT, "is a list with holes");
     json_t *a = json_array();
     for (lua_Integer i = 1; a != NULL && i <= n; i++) {
         lua_rawgeti(L, idx, i);
@@ -225,7 +225,7 @@ static json_t *object_of(writing *w, int idx, int depth)
         if (lua_type(L, -2) != LUA_TSTRING) {
             lua_pop(L, 2);
             json_decref(o);
-            return refuse(w, MSH_INVALID_ARGUMENT, "mixes names with other keys");
+            return refuse(w, MSH_INVALID_ARGUMENT, "mixes names with numbers, or is a list with holes");
         }
         size_t n;
         const char *key = lua_tolstring(L, -2, &n);

@@ -8,7 +8,7 @@
 ---  * `close()` may be called any number of times; after it every method answers `nil, err` with code `gone` (the bridge:
 ---    `unavailable`). Objects are to-be-closed values. One with a callback out is kept alive until that has run.
 
--- luacheck: ignore 212 241 431 (stubs have no bodies)
+-- luacheck: ignore 212 241 431 631 (stubs have no bodies)
 
 ---@class moonshim.Error
 ---@field code string one of core.codes
