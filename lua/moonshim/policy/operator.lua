@@ -209,6 +209,9 @@ local function below(owner, scope) return owner == scope or owner:sub(1, #scope 
 
 ---Refuses an edit of steps that exist, but only outside the script's own owner.
 local function check_scope(plan, edit, scope)
+  if OF_THE_VM[edit.target] then
+    err.raise("permission_denied", "%s belongs to the VM; a pod's policy changes steps of its own pod only", edit.target)
+  end
   local foreign
   for _, step in ipairs(plan.steps) do
     if step.kind == edit.target or step.name == edit.target then

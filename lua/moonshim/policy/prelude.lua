@@ -8,11 +8,8 @@ local verbs = ...
 local type, error, pcall, ipairs, pairs, setmetatable = type, error, pcall, ipairs, pairs, setmetatable
 local tostring, format = tostring, string.format
 
--- "file:line: " of the script's line that called an API function.
-local function place()
-  local _, at = pcall(error, "", 4)
-  return at
-end
+-- Levels of error(): every function of the API calls one local function that does the work, so that the script's line is
+-- always as many calls away.
 
 local STEP = { name = "string", within = true, on_failure = "string", run = "function" }
 local TUNE = { within = true, retries = "number", backoff = true, on_failure = "string" }
@@ -45,7 +42,8 @@ local function target_of(what, target)
 end
 
 local function record(plan, edit)
-  edit.at = place()
+  local _, at = pcall(error, "", 5) -- "file:line: " of the script
+  edit.at = at
   plan.edits[#plan.edits + 1] = edit
 end
 
@@ -54,27 +52,28 @@ local function hook(plan, op, target, options)
   check("plan:" .. op, options, STEP)
   if not options.name then error(format("plan:%s: name is missing", op), 3) end
   if not options.run then error(format("plan:%s: run is missing", op), 3) end
-  local _, at = pcall(error, "", 4)
-  plan.edits[#plan.edits + 1] = { op = op, target = target, name = options.name, within = options.within,
-    on_failure = options.on_failure, run = options.run, at = at }
+  record(plan, { op = op, target = target, name = options.name, within = options.within, on_failure = options.on_failure,
+    run = options.run })
+end
+
+local function tune(plan, target, options)
+  target_of("plan:tune", target)
+  check("plan:tune", options, TUNE)
+  record(plan, { op = "tune", target = target, within = options.within, retries = options.retries, backoff = options.backoff,
+    on_failure = options.on_failure })
+end
+
+local function order(plan, kinds)
+  if type(kinds) ~= "table" then error(format("plan:order expects a list of kinds, got %s", type(kinds)), 3) end
+  local list = {}
+  for i, kind in ipairs(kinds) do list[i] = target_of("plan:order", kind) end
+  record(plan, { op = "order", kinds = list })
 end
 
 function Plan:before(target, options) hook(self, "before", target, options) end
 function Plan:after(target, options) hook(self, "after", target, options) end
-
-function Plan:tune(target, options)
-  target_of("plan:tune", target)
-  check("plan:tune", options, TUNE)
-  record(self, { op = "tune", target = target, within = options.within, retries = options.retries, backoff = options.backoff,
-    on_failure = options.on_failure })
-end
-
-function Plan:order(kinds)
-  if type(kinds) ~= "table" then error(format("plan:order expects a list of kinds, got %s", type(kinds)), 2) end
-  local list = {}
-  for i, kind in ipairs(kinds) do list[i] = target_of("plan:order", kind) end
-  record(self, { op = "order", kinds = list })
-end
+function Plan:tune(target, options) tune(self, target, options) end
+function Plan:order(kinds) order(self, kinds) end
 
 local Failure = { __tostring = function(e) return e.code .. ": " .. e.message end }
 

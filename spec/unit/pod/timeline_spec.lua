@@ -47,7 +47,9 @@ describe("a timeline", function()
 
   it("lists what is remarkable and nothing else", function()
     local text = timeline.draw(STATES, { events = {
-      { at = 3000, topic = "exit", data = { id = "web" } }, { at = 3100, topic = "policy-fallback", data = { message = "teardown.lua:3: boom" } } } })
+      { at = 3000, topic = "exit", data = { id = "web" } },
+      { at = 3100, topic = "policy-fallback", data = { message = "teardown.lua:3: boom" } },
+    } })
     assert.is_truthy(text:find("policy-fallback: teardown.lua:3: boom", 1, true))
     assert.is_falsy(text:find("exit: web", 1, true))
   end)
