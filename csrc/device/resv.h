@@ -30,7 +30,7 @@
  *            5. at most one effect runs per object; objects do not wait for each other, except a mount for
  * its parent on the way up and a parent for its mounts on the way down.
  *            6. the table is an index: it can be rebuilt from facts by msh_resv_restore, and is never saved.
- * See        device/resv_test.c, device/explore_test.c */
+ * See        scsi_test.c, plan9_test.c (scenarios), explore_test.c (every state of small worlds), README.md */
 #ifndef MSH_DEVICE_RESV_H
 #define MSH_DEVICE_RESV_H
 #include "base/err.h"
@@ -158,7 +158,8 @@ const msh_settlement *msh_resv_settlement(const msh_resvs *t);
 
 /* Puts a reservation of an earlier table back, under its old number. Facts held as MAPPED are up; INTENDED
  * ones may be anything, so their objects are tainted unless another restored reservation vouches for them.
- * already_exists: the number is taken. invalid_argument: facts that make() would not produce.
+ * already_exists: the number is taken. invalid_argument, permission_denied, out_of_range: facts that make() would
+ * not produce.
  * failed_precondition: they contradict what is here (slot of another disk, another configuration, an effect
  * is running). */
 msh_code msh_resv_restore(msh_resvs *t, msh_resv r, const msh_facts *f, msh_err *err);

@@ -52,7 +52,7 @@ static bool calls(long allowed) /* true when the memory was enough */
     }
     for (int i = 0; i < 40; i++) {
         msh_code rc =
-            msh_session_call(s, MSH_GCS_START, msh_slice_of("{}"), (msh_time)(i + 1), NULL, &id, NULL);
+            msh_session_call(s, MSH_GCS_START, msh_slice_of("{}"), (msh_time)i + 1, NULL, &id, NULL);
         assert_true(rc == MSH_OK || rc == MSH_RESOURCE_EXHAUSTED);
         queued += rc == MSH_OK;
         enough = enough && rc == MSH_OK;
