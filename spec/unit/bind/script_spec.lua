@@ -149,6 +149,33 @@ describe("a script that eats memory", function()
     assert.same({ "return", false, "not enough memory" }, { run("return pcall(string.rep, 'x', 8 << 20)", { memory = 4 << 20 }) })
   end)
 
+  it("fails in order wherever the limit is met: loading, taking arguments, running, answering, returning", function()
+    local data = {}
+    for i = 1, 40 do
+      data[i] = { name = "step-" .. i, needs = { "a", "b" } }
+    end
+    local outcomes = {}
+    for room = 1000, 60000, 97 do
+      local s = script([[
+        local keep = {}
+        return {
+          fill = function(n) for i = 1, n // 540 do keep[i] = ('x'):rep(500) .. i end end,
+          f = function(data, ask) return { data, function() return data end, coroutine.wrap(function() return 1 end)() } end,
+        }]], { memory = 256 << 10, prelude = "local verbs = ... return { ask = function(d) return { verbs.request(d), d } end }" })
+      s:call("fill", (256 << 10) - s:counts().memory - room)
+      local how, e = s:call("f", data)
+      outcomes[how or e.code] = true
+      how, e = s:call("ask", data)
+      outcomes[how or e.code] = true
+      if how == "yield" then
+        how, e = s:resume(data)
+        outcomes[how or e.code] = true
+      end
+      s:close()
+    end
+    assert.same({ ["return"] = true, ["yield"] = true, resource_exhausted = true }, outcomes)
+  end)
+
   it("cannot be made with less than its libraries need", function()
     local s, e = try("return {}", { memory = 128 << 10 })
     if not s then
