@@ -93,7 +93,8 @@ msh_code msh_fs_open_plain(const char *path, int *fd, msh_err *err)
 
 int msh_fs_read(int root, const char *path, size_t limit, msh_buf *out)
 {
-    int fd = msh_fs_open(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, RESOLVE_IN_ROOT);
+    int fd =
+        msh_fs_open(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, root == AT_FDCWD ? 0 : RESOLVE_IN_ROOT);
     if (fd < 0)
         return -1;
     struct stat st;

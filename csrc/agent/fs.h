@@ -23,7 +23,8 @@ int msh_fs_mkdirs_in_root(int root, const char *path, mode_t mode);
 /* An O_PATH descriptor of an absolute directory or file, plain. */
 msh_code msh_fs_open_plain(const char *path, int *fd, msh_err *err);
 
-/* Whole small regular file, in root, at most `limit` bytes. ENOENT and EFBIG as errno. */
+/* Whole small regular file, in root, at most `limit` bytes. ENOENT and EFBIG as errno. AT_FDCWD for `root`: an
+ * ordinary look-up of an absolute path, for files that belong to nobody's image. */
 int msh_fs_read(int root, const char *path, size_t limit, msh_buf *out);
 /* Creates or replaces a regular file of an absolute path, plain, with exactly this mode. */
 msh_code msh_fs_write(const char *path, msh_slice data, mode_t mode, msh_err *err);
