@@ -3,7 +3,7 @@
  * Layer      base.
  * Ownership  a slice borrows; a buf owns and is freed by msh_buf_free (the empty value is fine).
  * Always     a buf never grows beyond its `limit`; allocation failure is MSH_RESOURCE_EXHAUSTED, never a
- * crash. */
+ *            crash. */
 #ifndef MSH_BASE_BUF_H
 #define MSH_BASE_BUF_H
 #include "base/err.h"

@@ -1,10 +1,11 @@
 /* base/err.h - the one error value, the same in C and in Lua.
  *
  * Layer      base: the C library only.
- * Words      code = ours and stable, what policy branches on; hresult = the platform's or the guest's number,
- *            0 when there is none; origin = who said no; op = the operation that failed ("attach", "umount").
+ * Words      code = ours and stable, what policy branches on; hresult = the platform's or the guest's
+ *            number, 0 when there is none; origin = who said no; op = the operation that failed ("attach").
  * Ownership  a plain value on the caller's stack; nobody frees it. Every function takes NULL for "do not
- * tell". Always     1. on failure the outputs of a function are untouched.
+ *            tell".
+ * Always     1. on failure the outputs of a function are untouched.
  *            2. a call that takes a completion and fails never runs the completion.
  * See        lua/moonshim/err.lua, the same value in Lua */
 #ifndef MSH_BASE_ERR_H

@@ -1,20 +1,22 @@
 /* bridge/session.h - the calls of one guest connection: match answers to calls, keep their deadlines.
  *
- * Layer      bridge: base/ and wire/. No socket, no clock, no Lua: bytes and `now` go in; bytes, events and
- * the next deadline come out. A driver pumps it. Words      call = a request that waits for its answer;
- * abandoned = nobody waits any more, its answer will be dropped; late = an answer to a call that no longer
- * waits; lost = the connection has ended.
+ * Layer      bridge: base/ and wire/. No socket, no clock, no Lua: bytes and `now` go in; bytes, events
+ *            and the next deadline come out. A driver pumps it.
+ * Words      call = a request that waits for its answer; abandoned = nobody waits any more, its answer
+ *            will be dropped; late = an answer to a call that no longer waits; lost = the connection has
+ *            ended.
  *
  *   OPEN --msh_session_lost / bad frame--> LOST --msh_session_close--> CLOSED
  *     `-----------------msh_session_close----------------------------> CLOSED
  *
  * Ownership  payloads given in are copied. A payload in an event is borrowed until the next
- * msh_session_event_next or msh_session_feed. Fed bytes are borrowed until msh_session_event_next has said
- * false. Always     1. a call ends exactly once: answer, deadline, abandon, or loss. Abandon gives no event.
+ *            msh_session_event_next or msh_session_feed. Fed bytes are borrowed until
+ *            msh_session_event_next has said false.
+ * Always     1. a call ends exactly once: answer, deadline, abandon, or loss. Abandon gives no event.
  *            2. an id is used once in a session's life, and never below `first_id`; so a late answer can
- * never reach another call.
+ *               never reach another call.
  *            3. late answers, unknown ids and odd types are counted and dropped; the connection lives on.
- * Only a malformed frame or the end of the stream loses it.
+ *               Only a malformed frame or the end of the stream loses it.
  *            4. in LOST and CLOSED nothing is pending, nothing is sent, and a call is refused (unavailable).
  *            5. what waits for the peer is bounded: calls, bytes to send, and the frame being received.
  * See        bridge/session_test.c */

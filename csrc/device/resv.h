@@ -1,34 +1,36 @@
 /* device/resv.h - the reservation machine: who may use which shared device object, and what must happen next.
  *
  * Layer      device: base/ only. No host, no guest, no clock, no Lua: it names effects, a driver performs
- * them and tells how they ended. Words      reservation = one claim on a mount; object = what claims share: a
- * mount, and its parent, a disk or a share; effect = one host or guest call; aim = where the owner of a
- * reservation wants it; settled = it is there, or the reason why not; tainted = nobody knows whether the
- * effect took place.
+ *            them and tells how they ended.
+ * Words      reservation = one claim on a mount; object = what claims share: a mount, and its parent, a
+ *            disk or a share; effect = one host or guest call; aim = where the owner of a reservation
+ *            wants it; settled = it is there, or the reason why not; tainted = nobody knows whether the
+ *            effect took place.
  *
  *   disk    absent --attach--> attached --eject--> ejected --detach--> absent
  *   share   absent --add-----> added --remove--> absent
- *   mount   absent --mount---> mounted --unmount--> absent             (its parent is up the whole time)
+ *   mount   absent --mount---> mounted --unmount--> absent      (its parent is up the whole time)
  *
  *   outcome   up                                        down
  *   ok        the object is up                          the next effect down, or absent
- *   gone      absent; those who wait fail with `gone`   as ok: of this effect only, the next one still
- * happens failed    absent; those who wait fail               as before; those who wait fail unknown tainted;
- * those who wait fail              tainted; those who wait fail
+ *   gone      absent; those who wait fail with `gone`   as ok: of this effect only, the next still happens
+ *   failed    absent; those who wait fail               as before; those who wait fail
+ *   unknown   tainted; those who wait fail              tainted; those who wait fail
  *
  * Nothing is tried again by itself: a new aim is the retry, and it resumes where the object stands.
  *
  * Ownership  everything given in is copied. Facts given out are borrowed: those of an effect until it is
- * done, those of a reservation until the next call that changes the table. Always     1. effects belong to
- * objects. A reservation is counted once, on its mount, from make to the end of its release; so a retry
- * cannot take another holder's mount away.
- *            2. an object goes up once for all that wait for it, and down when its last reservation leaves;
- * what others hold is left to them, and the leaver is done.
+ *            done, those of a reservation until the next call that changes the table.
+ * Always     1. effects belong to objects. A reservation is counted once, on its mount, from make to the
+ *               end of its release; so a retry cannot take another holder's mount away.
+ *            2. an object goes up once for all that wait for it, and down when its last reservation
+ *               leaves; what others hold is left to them, and the leaver is done.
  *            3. a tainted object goes all the way down before anyone uses it; its slot is free only then.
- *            4. a host path has one slot; a slot has one disk, and is free only when nothing is left of it
- * and no reservation names it. Slots of boot disks are never given away. Share names are never reused.
- *            5. at most one effect runs per object; objects do not wait for each other, except a mount for
- * its parent on the way up and a parent for its mounts on the way down.
+ *            4. a host path has one slot; a slot has one disk, and is free only when nothing is left of
+ *               it and no reservation names it. Slots of boot disks are never given away. Share names are
+ *               never reused.
+ *            5. at most one effect runs per object; objects do not wait for each other, except a mount
+ *               for its parent on the way up and a parent for its mounts on the way down.
  *            6. the table is an index: it can be rebuilt from facts by msh_resv_restore, and is never saved.
  * See        scsi_test.c, plan9_test.c (scenarios), explore_test.c (every state of small worlds), README.md */
 #ifndef MSH_DEVICE_RESV_H

@@ -1,13 +1,13 @@
 /* wire/frame.h - cut the byte stream of a guest bridge into frames, and back.
  *
  * Layer      wire: base/ and nothing else. No loop, no clock, no Lua.
- * Words      frame = header + body; header = the 16 fixed bytes (PROTOCOL.md); class = the top four bits of
- *            the type: request, response or notification.
- * Ownership  a decoded body points into the fed bytes or into the decoder; it is good until the next call on
- *            the decoder. Fed bytes are borrowed until msh_frame_next has said MSH_AGAIN or failed.
+ * Words      frame = header + body; header = the 16 fixed bytes (PROTOCOL.md);
+ *            class = the top four bits of the type: request, response or notification.
+ * Ownership  a decoded body points into the fed bytes or into the decoder; it is good until the next
+ *            call on the decoder. Fed bytes are borrowed until msh_frame_next has said MSH_AGAIN or failed.
  * Always     1. a frame is reported only when it is whole.
- *            2. memory grows with the bytes that arrived, never with the size that a header claims, and never
- *               beyond the cap.
+ *            2. memory grows with the bytes that arrived, never with the size that a header claims, and
+ *               never beyond the cap.
  *            3. after a failure the decoder repeats it for ever: a stream out of step is not read on.
  * See        PROTOCOL.md, wire/frame_test.c */
 #ifndef MSH_WIRE_FRAME_H
