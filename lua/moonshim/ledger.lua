@@ -253,7 +253,9 @@ local function make(self, k, r, args, within)
     note(self, { t = "f", n = r.name, s = "intended", a = r.attempts, e = plain_error(e) })
   end
   if not ok then
-    error(err.is(e) and err.wrap(e, "acquire " .. r.name) or e, 0)
+    -- People know a thing by its path, not by its receipt.
+    local context = r.facts.path and ("acquire %s (%s)"):format(r.name, r.facts.path) or "acquire " .. r.name
+    error(err.is(e) and err.wrap(e, context) or e, 0)
   end
   return r
 end
@@ -273,6 +275,9 @@ function Ledger:acquire(opts)
   end
   local within = opts.within and require("moonshim.clock").ms(opts.within) or k.defaults.within
   refuse_closing(self, opts.owner)
+  if task.current() then
+    task.check()
+  end
   local ties = k.ties and k.ties(self.world, opts.args or {}, self) or {}
   local wanted = {}
   collect(opts.args, 0, wanted)

@@ -15,6 +15,9 @@ local loop = require "moonshim.task.loop"
 
 local task = {}
 
+---So often a task that was told to end may go on waiting; then it is given up.
+local MAX_REFUSED = 1000
+
 ---@class moonshim.Task
 local Task = {}
 Task.__index = Task
@@ -93,13 +96,15 @@ local Resume = {
   end,
 }
 
--- A task that catches its own cancel and waits again would otherwise spin without ever letting the others run.
+local abandon
+
+-- A task that catches its own cancel and waits again must neither spin without ever letting the others run, nor keep its
+-- parent from ending.
 local function refuse(t, e)
   t.refused = (t.refused or 0) + 1
-  if t.refused == 100 then
-    t.run.log:warn("a task goes on waiting although it was told to end", { task = t.name, error = e })
-  end
-  if t.refused > 1 and coroutine.isyieldable() then
+  if t.refused > MAX_REFUSED then
+    abandon(t, e)
+  elseif t.refused > 1 and coroutine.isyieldable() then
     loop.ready(t.run, t)
     coroutine.yield()
   end
@@ -212,6 +217,16 @@ local function end_children(t)
   end
 end
 
+-- The coroutine is left where it is and never resumed.
+function abandon(t, e)
+  t.run.log:error("a task that was told to end goes on and on; it is abandoned", { task = t.name, error = e })
+  end_children(t)
+  finish(t, false, table.pack(e))
+  while true do
+    coroutine.yield()
+  end
+end
+
 local function body(t, fn, args)
   local result
   if t.cancelled then
@@ -225,7 +240,7 @@ end
 
 local function new(run, parent, fn, args, fields)
   run.count = run.count + 1
-  local where = debug.getinfo(fn, "S")
+  local where = type(fn) == "function" and debug.getinfo(fn, "S") or { short_src = tostring(fn), linedefined = 0 }
   local t = setmetatable({
     run = run, parent = parent, id = run.count, state = "ready", scopes = {}, children = {}, joiners = {},
     name = ("#%d %s:%d"):format(run.count, where.short_src, where.linedefined),
@@ -359,14 +374,25 @@ function task.remaining()
   return due and math.max(0, due - task.now())
 end
 
----Calls fn; cancels and deadlines from outside do not reach its waits. One that came meanwhile is raised when fn is done.
+---Raises what a wait would raise now: `cancelled`, `deadline_exceeded`, or nothing. For the start of what must not be begun
+---in vain.
+function task.check()
+  local e = interruption(me "task.check")
+  if e then
+    error(e, 0)
+  end
+end
+
+---Calls fn; cancels and deadlines from outside do not reach its waits. One that comes meanwhile is raised when fn is done;
+---one that was there before is not, so that an undo of several steps may shield each.
 ---@async
 function task.shield(fn, ...)
+  local before = interruption(me "task.shield")
   local t, result = within({ shield = true }, fn, ...)
   if not result[1] then
     error(result[2], 0)
   end
-  local e = interruption(t)
+  local e = not before and interruption(t)
   if e then
     error(e, 0)
   end
