@@ -1,4 +1,4 @@
----The output of a process, kept in memory: what `exec` does when it is not told where to write.
+---Streams of a process in memory: its output kept, its input fed; what `exec` does when it is not given descriptors.
 local err = require "moonshim.err"
 local task = require "moonshim.task"
 
@@ -69,5 +69,40 @@ end
 ---Waits until every writer has closed.
 ---@async
 function Capture:wait() self.over:wait() end
+
+---@class moonshim.Feed
+---@field fd integer the end to read from; give it away, then call `release`
+local Feed = {}
+Feed.__index = Feed
+
+---Input that is `text` and then ends. A process that does not read it to the end is no error.
+---@param text string
+---@return moonshim.Feed
+function capture.feed(text)
+  local uv = require "luv"
+  local fds = err.try(uv.pipe({}, { nonblock = true }))
+  local self = setmetatable({ fd = fds.read, pipe = uv.new_pipe(false) }, Feed)
+  err.try(self.pipe:open(fds.write))
+  self.pipe:write(text, function() self:finish() end)
+  return self
+end
+
+---@private
+function Feed:finish()
+  if self.pipe then self.pipe:close() end
+  self.pipe = nil
+end
+
+---Closes our own copy of the end that was given away. Idempotent.
+function Feed:release()
+  if self.fd then require("luv").fs_close(self.fd) end
+  self.fd = nil
+end
+
+---Lets everything go. Idempotent.
+function Feed:close()
+  self:release()
+  self:finish()
+end
 
 return capture

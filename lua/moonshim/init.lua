@@ -63,8 +63,12 @@ ProcessHandle.resize = err.guarded(function(self, rows, columns)
   return true
 end)
 
----@return table
-ProcessHandle.state = err.guarded(function(self) return self._process:state() end)
+---@return string? state created, running or stopped
+---@return table|moonshim.Err more
+ProcessHandle.state = err.guarded(function(self)
+  local more = self._process:state()
+  return more.state, more
+end)
 
 -- How long the last bytes may take from the data thread to us, after the end.
 local LAST_BYTES = "2s"
@@ -116,12 +120,17 @@ local function exec_request(options)
 end
 
 ---Runs a program in the container: exec { "ls", "/", env = , cwd = , user = , stdin = , stdout = , stderr = , terminal = ,
----timeout = }. Streams are { fd = } or { path = }; stdout and stderr are captured unless given, `false` leaves one out.
+---timeout = }. Streams are { fd = } or { path = }; stdout and stderr are captured unless given, `false` leaves one out;
+---stdin may be a text.
 ---@async
 ---@return moonshim.ProcessHandle?
 ---@return moonshim.Err?
 ContainerHandle.exec = err.guarded(function(self, options)
-  local request, captures = exec_request(options), {}
+  local request, captures, feed = exec_request(options), {}, nil
+  if type(options.stdin) == "string" then
+    feed = require("moonshim.capture").feed(options.stdin)
+    request.io.stdin = { fd = feed.fd }
+  end
   for _, name in ipairs { "stdout", "stderr" } do
     local given = options[name]
     if given then
@@ -135,13 +144,21 @@ ContainerHandle.exec = err.guarded(function(self, options)
   local ok, e = xpcall(function()
     process = c:exec(request)
     for _, capture in pairs(captures) do capture:release() end
+    if feed then feed:release() end
     process:start()
   end, err.traceback)
   if not ok then
     for _, capture in pairs(captures) do capture:close() end
+    if feed then feed:close() end
     error(e, 0)
   end
   local handle = setmetatable({ id = process.id, pid = process.pid, _process = process, _captures = captures }, ProcessHandle)
+  if feed then -- what nobody will read any more
+    task.detach(function()
+      process:wait()
+      feed:close()
+    end)
+  end
   if options.timeout then
     task.detach(function()
       local in_time = pcall(task.deadline, options.timeout, process.wait, process)
@@ -166,8 +183,13 @@ ContainerHandle.wait = err.guarded(function(self) return (self._container:wait()
 ---@return "delivered"|"kept"|"exited"|nil
 ContainerHandle.kill = err.guarded(function(self, signal, opts) return self._container:kill(signal, opts) end)
 
----What is known, at once: { state, pid, code, reason, ... }.
-ContainerHandle.state = err.guarded(function(self) return self._container:state() end)
+---What is known, at once.
+---@return string? state creating, created, starting, running, stopping, stopped, failed, deleting, deleted
+---@return table|moonshim.Err more { state, pid, code, reason, exited_at, ... }
+ContainerHandle.state = err.guarded(function(self)
+  local more = self._container:state()
+  return more.state, more
+end)
 
 ---Ends it by the ladder and releases everything of it. The pod goes on.
 ---@async
@@ -298,14 +320,21 @@ moonshim.pod = err.guarded(function(data) return require("moonshim.pod_file").po
 ---@return moonshim.Err?
 moonshim.load = err.guarded(function(path) return require("moonshim.pod_file").load(path) end)
 
----Streams of a container, as the kind "stdio" takes them: opts.io is a table by container name, or a function of it.
----Without a word about it, output goes nowhere and input is empty.
+---Streams of each container, as the kind "stdio" takes them: opts.io is a table by container name, or a function of it.
+---Without a word about it, output goes nowhere (a program without a reader would be ended by SIGPIPE) and input is empty.
+---The second result must be called when the containers exist.
 local function streams(io)
+  local uv = require "luv"
+  local null
   return function(name)
     local given
     if type(io) == "function" then given = io(name) else given = io and io[name] end
     if given then return given end
-    return { stdout = { path = "/dev/null" }, stderr = { path = "/dev/null" } }
+    null = null or err.try(uv.fs_open("/dev/null", "r+", 0))
+    return { stdout = { fd = null }, stderr = { fd = null } }
+  end, function()
+    if null then uv.fs_close(null) end
+    null = nil
   end
 end
 
@@ -320,8 +349,9 @@ end
 ---Boots a VM and starts the pod in it. On failure, also of the calling task, everything is rolled back.
 ---@async
 ---@param spec moonshim.PodSpec|table
----@param opts { io: table|function|nil, policy: string?, die_with_parent: boolean?, log: moonshim.Log? }? policy: path
----of an operator's script, instead of the pod's; die_with_parent: the VM ends with this process
+---@param opts { io: table|function|nil, policy: string?, die_with_parent: boolean?, run_dir: string?, log: moonshim.Log? }?
+---policy: path of an operator's script, instead of the pod's; die_with_parent: the VM ends with this process; run_dir:
+---where run folders are kept, instead of the host's place
 ---@return moonshim.PodHandle?
 ---@return moonshim.Err?
 moonshim.start = err.guarded(function(spec, opts)
@@ -330,13 +360,15 @@ moonshim.start = err.guarded(function(spec, opts)
   spec = pod_file.pod(spec)
   pod_file.check_files(spec)
   local vm = require("moonshim.launch").vm(spec, opts)
+  local io_of, given_away = streams(opts.io)
   local handle
   local ok, e = xpcall(function()
     vm:boot { dies_with_shim = opts.die_with_parent }
     local pod = vm:new_pod(spec.name)
-    pod:launch(spec, streams(opts.io))
+    pod:launch(spec, io_of)
     handle = handle_of(vm, pod, spec)
   end, err.traceback)
+  given_away()
   if ok then return handle end
   local undone, why = pcall(task.shield, vm.stop, vm, { goal = "roll_back", reason = "the start failed" })
   if not undone and not err.is(why, "cancelled", "deadline_exceeded") then
@@ -356,7 +388,7 @@ moonshim.plan = guarded_in_task(function(spec, goal, opts)
   spec = require("moonshim.pod_file").pod(spec)
   local vm = require("moonshim.launch").dry_vm(spec, opts or {})
   vm:boot()
-  vm:new_pod(spec.name):launch(spec, streams())
+  vm:new_pod(spec.name):launch(spec, function() return { stdout = { fd = 1 }, stderr = { fd = 2 } } end)
   local plan, fallback = vm:plan(goal or "stop")
   vm.policy:close()
   vm.world:close()

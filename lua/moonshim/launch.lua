@@ -30,17 +30,17 @@ end
 ---script is wrong.
 ---@async
 ---@param spec moonshim.PodSpec
----@param opts { policy: string?, log: moonshim.Log? }
+---@param opts { policy: string?, log: moonshim.Log?, run_dir: string? } run_dir: folder of run folders, instead of the host's
 ---@return moonshim.Vm
 function launch.vm(spec, opts)
   local chosen = policy.load { operator = opts.policy or spec.policy }
   local core = require "moonshim.core"
   local driver, id = host.get(spec.host), vm_id(spec)
-  local dir = driver.run_dir(id)
+  local dir = opts.run_dir and opts.run_dir .. "/" .. driver.run_dir(id):match("[^/]+$") or driver.run_dir(id)
   local log = opts.log or task.log()
   local ok, vm = xpcall(function()
     clear(dir, spec)
-    err.try(core.sys.mkdir_p(driver.run_root(), 448)) -- 0700
+    err.try(core.sys.mkdir_p(dir:match("^(.*)/"), 448)) -- 0700
     err.try(core.sys.mkdir_p(dir, 448))
     local j = journal.file(dir .. "/" .. recovery.JOURNAL)
     local w = world.new { id = id, host = driver, log = log, run_dir = dir }
@@ -77,6 +77,16 @@ local function lenient_files()
   }
 end
 
+-- Names that are random in life are counted in a plan that is only printed, so that the same pod prints the same plan.
+local function counting_core()
+  local core, n = require "moonshim.core", 0
+  local function random_hex(bytes)
+    n = n + 1
+    return ("%0" .. 2 * bytes .. "x"):format(n)
+  end
+  return setmetatable({ sys = setmetatable({ random_hex = random_hex }, { __index = core.sys }) }, { __index = core })
+end
+
 ---A VM in which everything is named and nothing happens, for printing plans.
 ---@async
 ---@param spec moonshim.PodSpec
@@ -85,7 +95,7 @@ end
 function launch.dry_vm(spec, opts)
   local chosen = policy.load { operator = opts.policy or spec.policy }
   local log = opts.log or task.log()
-  local w = world.dry { id = vm_id(spec), host = spec.host, log = log }
+  local w = world.dry { id = vm_id(spec), host = spec.host, log = log, core = counting_core() }
   w.files = lenient_files()
   return Vm.new {
     id = w.id, world = w, policy = chosen, log = log,
