@@ -10,7 +10,9 @@ return kind.define("uvm", {
   v = 1,
   reserve = function(world, args)
     if type(args.document) ~= "table" then err.raise("invalid_argument", "uvm: the document is missing") end
-    return world.host.reserve(world.id, args.document)
+    local facts = world.host.reserve(world.id, args.document)
+    facts.run_dir = world.run_dir or facts.run_dir -- whoever made the world may keep its run folders elsewhere
+    return facts
   end,
   acquire = function(world, facts, args)
     -- The driver keeps what it learns in its own copy; the journal gets it as `found`.
