@@ -125,30 +125,31 @@ function Devices:pump()
     task.detach(function() self:perform(effect) end)
   end
   while true do
-    local id, aim, code, message = self.index:settled()
+    local id, aim, code, _, why = self.index:settled()
     if not id then return end
     local wait = self.waiting[id]
     if wait and wait.aim == aim then
       self.waiting[id] = nil
-      wait.signal:fire(code, message)
+      wait.signal:fire(code and (why or err.new(code, code)))
     end
   end
 end
 
 ---@private
-function Devices:aim(id, aim)
+function Devices:aim(facts, aim)
+  local id = facts.id
   local earlier = self.waiting[id]
   local wait = earlier and earlier.aim == aim and earlier or nil
   if not wait then
     local ok, e = self.index:aim(id, aim)
     if not ok then error(err.from(e), 0) end
-    if earlier then earlier.signal:fire("aborted", "another step took over") end
+    if earlier then earlier.signal:fire(err.new("aborted", "another step took over")) end
     wait = { aim = aim, signal = task.signal() }
     self.waiting[id] = wait
     self:pump()
   end
-  local code, message = wait.signal:wait()
-  if code and code ~= "ok" then err.raise(code, "%s", message or code) end
+  local why = wait.signal:wait()
+  if why then error(err.wrap(why, facts.path), 0) end
 end
 
 -- For kinds ------------------------------------------------------------------------------------------------------
@@ -171,7 +172,7 @@ end
 ---@param facts table
 ---@return table found
 function Devices:map(facts)
-  self:aim(facts.id, "mapped")
+  self:aim(facts, "mapped")
   return self.found[key_of(facts)] or {}
 end
 
@@ -210,7 +211,7 @@ function Devices:unmap(facts)
   local number = tonumber(facts.id)
   local ours = self.first_made and number >= self.first_made and number <= self.last_made
   if not ours and not self.restored[facts.id] then self:restore_one(facts, "intended") end
-  local ok, e = pcall(self.aim, self, facts.id, "released")
+  local ok, e = pcall(self.aim, self, facts, "released")
   if ok or err.is(e, "not_found") then return end
   error(e, 0)
 end
