@@ -25,9 +25,9 @@ static l_bridge *check(lua_State *L)
     return luaL_checkudata(L, 1, CLASS);
 }
 
+/* The call is in no list any more. */
 static void free_call(l_bridge *u, l_call *c)
 {
-    msh_list_remove(&c->node);
     msh_l_unref(u->cx, &c->ref);
     free(c);
 }
@@ -44,8 +44,9 @@ static int l_gc(lua_State *L)
     if (!u->closed)
         u->cx->objects--;
     u->closed = true;
-    while (!msh_list_empty(&u->calls))
-        free_call(u, MSH_LIST_OF(u->calls.next, l_call, node));
+    msh_node *n;
+    while ((n = msh_list_shift(&u->calls)) != NULL)
+        free_call(u, MSH_LIST_OF(n, l_call, node));
     msh_l_unref(u->cx, &u->on_notify);
     msh_l_unref(u->cx, &u->on_lost);
     msh_l_unref(u->cx, &u->self);
@@ -95,8 +96,8 @@ static void on_answer(l_bridge *u, const msh_session_event *e)
     msh_l_cx *cx = u->cx;
     l_call *c = e->tag;
     int ref = c->ref;
-    c->ref = MSH_L_NOREF;
-    free_call(u, c);
+    msh_list_remove(&c->node);
+    free(c); /* its reference is ours now */
     if (u->closed && msh_list_empty(&u->calls))
         msh_l_unref(cx, &u->self);
     msh_err err = e->err;
@@ -207,17 +208,16 @@ static int l_call_(lua_State *L)
     int ref = msh_l_ref(u->cx, L, 5);
     l_call *c = calloc(1, sizeof *c);
     uint64_t id = 0;
-    msh_code rc;
     if (c == NULL) {
-        rc = msh_fail(&err, MSH_RESOURCE_EXHAUSTED, "no memory for a call");
+        msh_fail(&err, MSH_RESOURCE_EXHAUSTED, "no memory for a call");
         msh_l_unref(u->cx, &ref);
         return msh_l_fail(L, &err);
     }
     c->ref = ref;
     msh_list_push(&u->calls, &c->node);
     msh_time deadline = within < 0 ? MSH_NEVER : msh_now() + (msh_time)within * MSH_MS;
-    rc = msh_driver_call(u->d, type, payload, deadline, c, &id, &err);
-    if (rc != MSH_OK) {
+    if (msh_driver_call(u->d, type, payload, deadline, c, &id, &err) != MSH_OK) {
+        msh_list_remove(&c->node);
         free_call(u, c);
         return msh_l_fail(L, &err);
     }
@@ -232,8 +232,11 @@ static int l_abandon(lua_State *L)
     lua_Integer id = msh_l_check_int(L, 2, 0, LUA_MAXINTEGER);
     void *tag = NULL;
     bool was = u->d != NULL && msh_session_abandon(msh_driver_session(u->d), (uint64_t)id, &tag);
-    if (was)
-        free_call(u, tag);
+    if (was) {
+        l_call *c = tag;
+        msh_list_remove(&c->node);
+        free_call(u, c);
+    }
     if (u->closed && msh_list_empty(&u->calls))
         msh_l_unref(u->cx, &u->self);
     lua_pushboolean(L, was);

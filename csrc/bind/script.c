@@ -72,20 +72,20 @@ static int give(lua_State *L, msh_script *s, msh_script_call *c, outcome o, int 
     return n + 1;
 }
 
-static int begin(lua_State *L, msh_script *s, msh_preparation *p)
+static int begin(lua_State *L, msh_script *s, msh_preparation p)
 {
     msh_failure f = {0};
     int n = 0;
     lua_settop(s->S, 0); /* a jump out of the engine's state may have left something */
-    p->s = s;
-    p->err = &f.err;
-    p->call = msh_script_free_call(s);
-    if (p->call == NULL) {
+    p.s = s;
+    p.err = &f.err;
+    p.call = msh_script_free_call(s);
+    if (p.call == NULL) {
         msh_fail(&f.err, MSH_RESOURCE_EXHAUSTED, "%d calls of the script are waiting", MSH_SCRIPT_CALLS);
         return msh_l_fail(L, &f.err);
     }
-    msh_script_call *c = p->call;
-    if (msh_script_protected(s, msh_script_prepare_call, p, 0) != MSH_OK) {
+    msh_script_call *c = p.call;
+    if (msh_script_protected(s, msh_script_prepare_call, &p, 0) != MSH_OK) {
         msh_err_from(&f.err, MSH_SHIM, "script");
         msh_script_end(s, c);
         return msh_l_fail(L, &f.err);
@@ -94,7 +94,7 @@ static int begin(lua_State *L, msh_script *s, msh_preparation *p)
     c->steps = s->instructions;
     c->cpu = 0;
     c->over = MSH_OVER_NOT;
-    outcome o = run(s, c, p->nargs, &n, &f);
+    outcome o = run(s, c, p.nargs, &n, &f);
     return o == FAILED ? msh_script_push_failure(L, &f) : give(L, s, c, o, n);
 }
 
@@ -131,7 +131,7 @@ static int l_call(lua_State *L)
     luaL_argcheck(L, p.last - 2 <= MSH_SCRIPT_VALUES, 3, "too many arguments");
     if (s->S == NULL)
         return msh_l_closed(L, "the script");
-    return begin(L, s, &p);
+    return begin(L, s, p);
 }
 
 static msh_script_call *waiting(msh_script *s, uint64_t id)
@@ -223,21 +223,21 @@ static int l_counts(lua_State *L)
 }
 
 /* Runs a chunk and keeps its results. True, or the failure is pushed. */
-static bool load(lua_State *L, msh_script *s, msh_preparation *p, const char *what)
+static bool load(lua_State *L, msh_script *s, msh_preparation p, const char *what)
 {
     msh_failure f = {0};
     int n = 0;
-    p->s = s;
-    p->err = &f.err;
-    p->call = &s->calls[0];
-    msh_script_call *c = p->call;
-    if (msh_script_protected(s, msh_script_prepare_call, p, 0) == MSH_OK) {
+    p.s = s;
+    p.err = &f.err;
+    p.call = &s->calls[0];
+    msh_script_call *c = p.call;
+    if (msh_script_protected(s, msh_script_prepare_call, &p, 0) == MSH_OK) {
         c->id = ++s->last_id;
         c->steps = s->instructions;
         c->cpu = 0;
         c->over = MSH_OVER_NOT;
         msh_script_start(s, c);
-        int rc = lua_resume(c->co, s->S, p->nargs, &n);
+        int rc = lua_resume(c->co, s->S, p.nargs, &n);
         if (rc == LUA_YIELD)
             msh_fail(&f.err, MSH_FAILED_PRECONDITION, "%s asks the engine for something while it is loaded",
                      what);
@@ -252,7 +252,7 @@ static bool load(lua_State *L, msh_script *s, msh_preparation *p, const char *wh
                      s->cap);
         if (f.err.code == MSH_OK) {
             lua_xmove(c->co, s->S, n);
-            if (msh_script_protected(s, msh_script_keep_results, p, n) == MSH_OK) {
+            if (msh_script_protected(s, msh_script_keep_results, &p, n) == MSH_OK) {
                 msh_script_end(s, c);
                 return true;
             }
@@ -300,8 +300,7 @@ static int l_script(lua_State *L)
         l_close(L);
         return msh_l_fail(L, &err);
     }
-    if ((prelude.chunk != NULL && !load(L, s, &prelude, "the prelude")) ||
-        !load(L, s, &source, "the script")) {
+    if ((prelude.chunk != NULL && !load(L, s, prelude, "the prelude")) || !load(L, s, source, "the script")) {
         lua_pushvalue(L, self); /* closed now, not when the collector comes by */
         lua_replace(L, 1);
         l_close(L);

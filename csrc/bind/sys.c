@@ -40,23 +40,23 @@ static void close_sys(msh_l_cx *cx)
     free(s);
 }
 
-static msh_code sys_of(msh_l_cx *cx, struct msh_l_sys **out, msh_err *err)
+/* NULL and *err when it cannot be made. */
+static struct msh_l_sys *sys_of(msh_l_cx *cx, msh_err *err)
 {
-    if (cx->sys == NULL) {
-        struct msh_l_sys *s = calloc(1, sizeof *s);
-        if (s == NULL)
-            return msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory");
-        msh_code rc = msh_pool_new(cx->loop, THREADS, QUEUE, &s->pool, err);
-        if (rc != MSH_OK) {
-            free(s);
-            return rc;
-        }
-        msh_list_init(&s->loops);
-        cx->sys = s;
-        msh_l_cx_on_close(cx, close_sys);
+    if (cx->sys != NULL)
+        return cx->sys;
+    struct msh_l_sys *s = calloc(1, sizeof *s);
+    if (s == NULL) {
+        msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory");
+        return NULL;
     }
-    *out = cx->sys;
-    return MSH_OK;
+    if (msh_pool_new(cx->loop, THREADS, QUEUE, &s->pool, err) != MSH_OK) {
+        free(s);
+        return NULL;
+    }
+    msh_list_init(&s->loops);
+    msh_l_cx_on_close(cx, close_sys);
+    return cx->sys = s;
 }
 
 /* ---- jobs ---- */
@@ -141,14 +141,14 @@ static job *new_job(const char *path, void (*work)(job *j), msh_l_push push)
 static int submit(lua_State *L, job *j, int cb)
 {
     msh_err err = {0};
-    struct msh_l_sys *s;
     msh_l_cx *cx = msh_l_cx_of(L);
     if (j == NULL) {
         msh_fail(&err, MSH_RESOURCE_EXHAUSTED, "no memory");
         return msh_l_fail(L, &err);
     }
     j->cx = cx;
-    if (sys_of(cx, &s, &err) != MSH_OK) {
+    struct msh_l_sys *s = sys_of(cx, &err);
+    if (s == NULL) {
         free_job(j);
         return msh_l_fail(L, &err);
     }
