@@ -36,10 +36,12 @@ static inline void msh_list_remove(msh_node *n)
 }
 static inline msh_node *msh_list_shift(msh_node *head) /* NULL when empty */
 {
-    if (msh_list_empty(head))
-        return NULL;
     msh_node *n = head->next;
-    msh_list_remove(n);
+    if (n == head)
+        return NULL;
+    head->next = n->next; /* said of the head itself, so that an analyzer sees that it forgets n */
+    n->next->prev = head;
+    n->prev = n->next = NULL;
     return n;
 }
 #endif
