@@ -184,13 +184,16 @@ function Devices:knows(facts)
   return false
 end
 
---- Puts the reservations of an earlier process back, under their old names.
----@param receipts table[] receipts of kinds that hold devices
+--- Puts the reservations of an earlier process back, under their old names. One that does not fit keeps nothing else
+--- from being restored: its own release says why.
+---@param receipts table[] receipts of any kind; those that hold no device are passed over
 function Devices:restore(receipts)
   for _, receipt in ipairs(receipts) do
     local facts = receipt.facts
     if facts.bus and not self.restored[facts.id] then
-      self:restore_one(facts, receipt.state == "held" and "mapped" or "intended")
+      local ok, e = pcall(self.restore_one, self, facts, receipt.state == "held" and "mapped" or "intended")
+      if not ok and not err.is(e) then error(e, 0) end
+      if not ok then self.world.log:warn("a device cannot be restored", { name = receipt.name, path = facts.path, error = e }) end
     end
   end
 end

@@ -257,6 +257,36 @@ for _, name in ipairs(host.NAMES) do
       task.all(rounds)
     end))
 
+    it("ends the VM with the process that made it, when asked to", run(function()
+      local id, out = new_id(), folder .. "/child.out"
+      write(folder .. "/child.lua", ([[
+        package.path, package.cpath = %q, %q
+        local host, task = require "moonshim.host", require "moonshim.task"
+        task.run(function()
+          local uvm = host.get(%q).create(%q, host.document { dies_with_shim = true })
+          uvm:start()
+          local file = io.open(%q, "w")
+          file:write(uvm.facts.pid, " ", uvm.facts.start_time, " ", tostring(uvm:capabilities().die_with_parent))
+          file:close()
+          local uv = require "luv"
+          uv.kill(uv.os_getpid(), "sigkill")
+          task.sleep("1m")
+        end)]]):format(package.path, package.cpath, name, id, out))
+      os.execute(("lua5.4 '%s' 2>/dev/null"):format(folder .. "/child.lua"))
+      local pid, start_time, able = assert(read(out)):match "^(%d+) (%d+) (%a+)$"
+      pid, start_time = math.tointeger(tonumber(pid)), math.tointeger(tonumber(start_time))
+      if able == "true" then
+        task.await(function(resume)
+          local watch = core.sys.watch_process({ pid = pid, start_time = start_time }, function() resume() end)
+          if not watch then resume() end
+          return watch and function() watch:close() end
+        end)
+      end
+      local facts = driver.reserve(id, host.document())
+      driver.terminate(facts)
+      assert_nothing_left(facts)
+    end))
+
     it("refuses a document that it cannot be", function()
       for _, vm in ipairs {
         { Devices = { VirtualPMem = {} } }, { GuestState = { GuestStateFilePath = "/x" } }, { SecuritySettings = { Isolation = {} } },
@@ -305,7 +335,7 @@ for _, name in ipairs(host.NAMES) do
       guest:map_disk(disk_facts(0))
       uvm:terminate()
       w:close()
-      driver.remains(uvm.facts.run_dir):modify(remove_disk(0), found)
+      if not uvm:capabilities().disks_die_with_vm then driver.remains(uvm.facts.run_dir):modify(remove_disk(0), found) end
       if found.loop then
         assert.equal("gone", failure(task.callback, function(cb) return core.sys.loop_verify(found.loop, cb) end).code)
       end
@@ -371,6 +401,7 @@ for _, name in ipairs(host.NAMES) do
     end))
 
     it("shares one file of a folder", with_vm(function(uvm, guest)
+      if not uvm:capabilities().share_files then return end
       write(folder .. "/one.txt", "one")
       uvm:modify(add_share("5", folder, 0x84, "one.txt"))
       guest:map_directory(share_facts "5")

@@ -150,7 +150,7 @@ function Uvm:socket_dir() return self.facts.run_dir .. "/s" end
 
 --- What a plan may rely on: host effects of disks outlive the VM here, so they are released one by one.
 function Uvm.capabilities()
-  return { scsi = true, plan9 = true, share_files = true, disks_die_with_vm = false, die_with_parent = true }
+  return { share_files = true, disks_die_with_vm = false, die_with_parent = true }
 end
 
 function Uvm:alive() return self.running == true and not self.exit end
