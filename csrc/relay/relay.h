@@ -2,20 +2,22 @@
  *
  * Layer      relay: base, sys, transport (pump). The owner's loop is passed in; Lua is unknown here.
  * Words      owner = the thread of the loop given to msh_relay_new; all functions are called there.
- *            end = our side of a stream: a descriptor, or a fifo by path; port = the guest's side, a unix
- * socket named by the decimal port in `dir`. Ownership  descriptors in a msh_io_want are borrowed
- * (duplicated); their flags are never changed, since the open file is shared with the user's shell. The relay
- * owns sockets, fifos and threads. Always     1. when msh_io_open returns ok the sockets listen; each takes
- * one connection and is unlinked then.
+ *            end = our side of a stream: a descriptor, or a fifo by path.
+ *            port = the guest's side: a unix socket named by the decimal port in `dir`.
+ * Ownership  descriptors in a msh_io_want are borrowed (duplicated). Their flags are never changed, since
+ *            the open file is shared with the user's shell. The relay owns sockets, fifos and the thread.
+ * Always     1. when msh_io_open returns ok the sockets listen; each takes one connection and is unlinked
+ *               then.
  *            2. on_ready runs at most once, on_drained exactly once after msh_io_exited; both from the
- * owner's loop, neither after msh_io_close.
+ *               owner's loop, neither after msh_io_close.
  *            3. the three streams are independent. stdin's end reaches the guest (half-close) after its last
  *               byte. An output's end closes its socket; so does an output whose reader left for good.
  *            4. a fifo keeps its bytes when its reader leaves and goes on when a reader comes back; while
- * there is none the program blocks on a full pipe. Bytes unread at the end wait for a late reader until
- *               msh_io_close. A stdin fifo ends only by msh_io_close_stdin, after its writers have left.
- *            5. memory is bounded: kernel buffers plus MSH_PUMP_HELD a stream. Streams take turns, so a flood
- *               on one delays neither another nor a close.
+ *               there is none the program blocks on a full pipe. Bytes unread at the end wait for a late
+ *               reader until msh_io_close. A stdin fifo ends only by msh_io_close_stdin, after its writers
+ *               have left.
+ *            5. memory is bounded: kernel buffers plus MSH_PUMP_HELD a stream. Streams take turns, so a
+ *               flood on one delays neither another nor a close.
  * See        csrc/relay/relay_test.c */
 #ifndef MSH_RELAY_RELAY_H
 #define MSH_RELAY_RELAY_H

@@ -1,10 +1,11 @@
 /* sys/loop.h - loop devices that leave no trace when their owner dies.
  *
  * Layer      sys. Everything here may block, so it belongs on the pool.
- * Words      tag = our name of the attachment, carried by the device itself (lo_file_name);
+ * Words      tag = our name of the attachment, carried by the device itself (lo_file_name).
  *            identity = index + tag + device and inode number of the file behind it.
  * Ownership  msh_loop_attach gives a descriptor of the device. The device has autoclear set: it is cleared
- * when its last opener (this descriptor, a mount) goes, so the descriptor is kept until msh_loop_detach.
+ *            when its last opener (this descriptor, a mount) goes, so the descriptor is kept until
+ *            msh_loop_detach.
  * Always     1. msh_loop_detach never touches a device of another identity: it answers gone.
  *            2. a device is numbered by the kernel's free list; a lost race is tried again, boundedly. */
 #ifndef MSH_SYS_LOOP_H

@@ -4,10 +4,10 @@
  * Words      job = one blocking call; `work` runs on a pool thread, `done` on the loop.
  * Ownership  the job's memory is the submitter's; it must live until `done` or `drop` has run.
  * Always     1. exactly one of `done` and `drop` runs for every accepted job; `done` never inside
- * msh_pool_submit.
+ *               msh_pool_submit.
  *            2. after msh_pool_close no `done` runs. `drop` only frees: it may run on any thread.
- *            3. msh_pool_close never waits for a stuck call: a running job is left to its thread, which drops
- * it when the call comes back.
+ *            3. msh_pool_close never waits for a stuck call: a running job is left to its thread, which
+ *               drops it when the call comes back.
  *            4. the loop stays alive exactly while jobs are out.
  * See        csrc/sys/pool_test.c */
 #ifndef MSH_SYS_POOL_H

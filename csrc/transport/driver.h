@@ -1,13 +1,14 @@
-/* transport/driver.h - pumps the session of a guest connection over a stream: the loop, the clock and the timer that
- * csrc/bridge does without.
+/* transport/driver.h - pumps the session of a guest connection over a stream: the loop, the clock and the
+ *                      timer that csrc/bridge does without.
  *
  * Layer      transport, the one part of it that knows bridge.
- * Ownership  the driver owns stream and session. msh_driver_session lends the session, for everything but msh_session_call
- *            (which must go through msh_driver_call, or nothing is sent) and msh_session_free.
+ * Ownership  the driver owns stream and session. msh_driver_session lends the session, for everything but
+ *            msh_session_call (calls go through msh_driver_call, or nothing is sent) and msh_session_free.
  * Always     1. events come from the loop, never from inside a call into the driver.
- *            2. one read and one write for all frames that are there: what is called within one turn of the loop
- *               leaves in one write, before the loop waits.
- *            3. while the peer does not read, calls gather in the session, whose bounds hold. */
+ *            2. one read and one write for all frames that are there: what is called within one turn of the
+ *               loop leaves in one write, before the loop waits.
+ *            3. while the peer does not read, calls gather in the session, whose bounds hold.
+ * See        csrc/transport/driver_test.c */
 #ifndef MSH_TRANSPORT_DRIVER_H
 #define MSH_TRANSPORT_DRIVER_H
 #include "bridge/session.h"

@@ -4,8 +4,8 @@
  * Words      kit = what the pumps of one thread share: a scratch buffer and a pipe for the middle.
  * Ownership  the pump borrows both descriptors; the owner keeps them open until msh_pump_free.
  * Always     1. msh_pump_move never blocks on pipes, sockets and terminals and never changes the flags of a
- *               descriptor, so `in` and `out` may share their open file with other programs (files and disks
- * may take the time they take).
+ *               descriptor, so `in` and `out` may share their open file with other programs. Files and disks
+ *               may take the time they take.
  *            2. at most MSH_PUMP_HELD bytes are held between the two ends.
  * See        csrc/relay/relay.h, its main user */
 #ifndef MSH_TRANSPORT_PUMP_H
