@@ -79,6 +79,10 @@ static msh_code set_up(const msh_boot_options *o, const msh_cgroups *cgroups, ms
         (rc = msh_cgroups_delegate(err)) != MSH_OK)
         return rc;
     snprintf(name, sizeof name, "%s", o->id);
+    for (char *c = name; *c != '\0';
+         c++) /* it becomes the name of containers without one, so it must be one */
+        if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.", *c) == NULL)
+            *c = '-';
     if (sethostname(name, strlen(name)) != 0)
         return msh_fail_errno(err, errno, "set the host name");
     loopback_up();

@@ -7,28 +7,15 @@ local describe_as_root = root_user and describe or pending
 
 describe_as_root("the agent of a local UVM", function()
   local vm, folder, root, container_root
-  local before
-
-  local function count(line) return tonumber(gcs.sh(line .. " | wc -l")) end
-  local function holdings()
-    return {
-      mounts = count "cat /proc/self/mounts",
-      loops = count "losetup -a",
-      cgroups = count "find /sys/fs/cgroup -type d -path '*moonshim-spec*'",
-      processes = count "pgrep -f 'moonshim-guest (boot|agent)'",
-    }
-  end
 
   setup(function()
     folder = assert(uv.fs_mkdtemp "/tmp/moonshim-agent-root.XXXXXX")
     root = gcs.busybox_root(folder, "busybox")
-    before = holdings()
   end)
 
   teardown(function()
-    local after = holdings()
     gcs.sh("rm -rf " .. folder)
-    assert.same(before, after)
+    assert.same(gcs.NOTHING, gcs.holdings())
   end)
 
   before_each(function()
@@ -389,6 +376,49 @@ describe_as_root("the agent of a local UVM", function()
       vm:wait("c1", pid)
       gcs.until_ready("the notification", function() return vm.notifications[1] end)
       assert.is_true(id >= 0)
+    end)
+  end)
+
+  describe("made by boot", function()
+    local boot = function(args)
+      local pipe = io.popen(("%s boot %s 2>/dev/null; echo $?"):format(gcs.program, args))
+      local text = pipe:read "a"
+      pipe:close()
+      return text
+    end
+
+    it("dies with the process that made it", function()
+      vm.process:kill "sigkill"
+      gcs.until_ready("the end of boot", function() return vm.boot_code end)
+      gcs.until_ready("the end of pid 1", function() return not uv.fs_stat("/proc/" .. vm.pid) end)
+      gcs.sh(("rmdir /sys/fs/cgroup/*/%s || true"):format(vm.cgroup)) -- nobody was left to do that
+    end)
+
+    it("says on one line why it could not, and leaves nothing", function()
+      local text = boot(("--root-dir %s/none --id x --cgroup moonshim-spec/none"):format(folder))
+      local line, status = text:match "^([^\n]+)\n(%d+)\n$"
+      assert.is_truthy(cjson.decode(line).error:find("none/s", 1, true))
+      assert.equal("1", status)
+      assert.equal("0\n", gcs.sh "find /sys/fs/cgroup -type d -path '*moonshim-spec/none*' | wc -l")
+      assert.equal("2\n", boot "--id x")
+      assert.equal("2\n", boot "--root-dir relative --id x --cgroup a")
+      assert.equal("2\n", boot "--root-dir /tmp --id x --cgroup ../a")
+    end)
+
+    it("has the UVM's id as its name, as far as it is one", function()
+      assert.equal("spec-vm\n", vm:inside "hostname")
+      vm:stop()
+      vm = gcs.boot { id = "pod/one ä" .. ("x"):rep(200) }
+      vm:negotiate()
+      local name = vm:inside "hostname"
+      assert.matches("^pod%-one%-%-%-x+\n$", name)
+      assert.equal(64, #name)
+    end)
+
+    it("has no network but its own loopback, and sees no process of the host", function()
+      assert.equal("1\n", vm:inside "ls /sys/class/net | wc -l")
+      assert.equal("1: moonshim-guest\n", vm:inside "echo 1: $(cat /proc/1/comm)")
+      assert.is_truthy(vm:inside("touch /usr/x /sys/x 2>&1"):find "[Rr]ead%-only")
     end)
   end)
 

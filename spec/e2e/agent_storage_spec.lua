@@ -18,7 +18,10 @@ describe_as_root("the agent's storage", function()
     end
   end)
 
-  teardown(function() gcs.sh("rm -rf " .. folder) end)
+  teardown(function()
+    gcs.sh("rm -rf " .. folder)
+    assert.same(gcs.NOTHING, gcs.holdings())
+  end)
 
   before_each(function()
     vm = gcs.boot()

@@ -146,7 +146,7 @@ function Vm:socket(port) return ("%s/s/%d"):format(self.dir, port) end
 function Vm:start_boot(opts)
   local out = uv.new_pipe(false)
   local args = { "boot", "--root-dir", self.dir, "--id", opts.id or "spec-vm", "--cgroup", self.cgroup,
-                 "--log", self.dir .. "/agent.log", "--die-with-parent" }
+                 "--log", os.getenv "AGENT_LOG" or self.dir .. "/agent.log", "--die-with-parent" }
   local line = ""
   self.process = assert(uv.spawn(gcs.program, { args = args, stdio = { nil, out, 2 } }, function(code)
     self.boot_code = code
@@ -440,6 +440,22 @@ function Vm:stop()
   for lun in pairs(self.loops or {}) do self:detach(lun) end
   gcs.sh("rm -rf " .. self.dir)
   for _ = 1, 10 do uv.run "nowait" end
+end
+
+gcs.NOTHING = { mounts = 0, loops = 0, cgroups = 0, processes = 0 }
+
+---What belongs to the UVMs of this run of the suite; others may run on the same machine.
+function gcs.holdings()
+  local mine = ("moonshim-spec/%08x"):format(uv.os_getpid())
+  local lines = {
+    mounts = "grep /tmp/moonshim-agent /proc/self/mounts",
+    loops = "losetup -a | grep /tmp/moonshim-agent",
+    cgroups = ("find /sys/fs/cgroup -type d -path '*%s*'"):format(mine),
+    processes = ("pgrep -f '^[^ ]*moonshim-guest boot.*%s'"):format(mine),
+  }
+  local found = {}
+  for name, line in pairs(lines) do found[name] = tonumber(gcs.sh(line .. " | wc -l")) end
+  return found
 end
 
 ---Pids of the UVM, seen from outside.
