@@ -90,8 +90,10 @@ function clock.real()
     if timer then
       timer:close()
       timer = nil
-      uv.run("nowait")
     end
+    -- A handle that was closed in the last moment is only gone after one more turn of the loop, and luv must not be
+    -- asked for it when the state that knew it is closed.
+    uv.run("nowait")
   end
 
   return self
