@@ -155,7 +155,7 @@ describe("a script that eats memory", function()
       data[i] = { name = "step-" .. i, needs = { "a", "b" } }
     end
     local outcomes = {}
-    for room = 1000, 60000, 97 do
+    for room = 1000, 60000, 397 do
       local s = script([[
         local keep = {}
         return {

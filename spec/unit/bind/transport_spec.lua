@@ -97,20 +97,6 @@ describe("a pair of streams", function()
     assert.same({ true, n = 1 }, got[1])
   end)
 
-  it("survives a report that raises itself", function()
-    local reports, got = 0, {}
-    core.on_error(function()
-      reports = reports + 1
-      error({ code = "internal", message = "meant: a hook of a spec raises" })
-    end)
-    b:read(function() end)
-    a:write("x", function() error({ code = "internal", message = "meant: a callback of a spec raises" }) end)
-    a:write("x", collect(got))
-    settle()
-    assert.equal(1, reports)
-    assert.same({ true, n = 1 }, got[1])
-  end)
-
   it("keeps what waits for it when its handle is lost [#172]", function()
     local got = {}
     do
