@@ -29,7 +29,9 @@ return kind.define("scratch", {
     else
       if math.type(args.size) ~= "integer" or args.size <= 0 then err.raise("invalid_argument", "scratch: give a size or a path") end
       bytes = args.size
-      file = ("%s/scratch-%s.img"):format(args.folder or world.run_dir, world.core.sys.random_hex(8))
+      -- A plan that is only looked at says the same every time.
+      local name = world.dry and args.container or world.core.sys.random_hex(8)
+      file = ("%s/scratch-%s.img"):format(args.folder or world.run_dir, name)
       path = file
     end
     local facts = world.devices:reserve {
