@@ -250,6 +250,7 @@ function Vm:execute(request)
   local ok, report = pcall(plan.execute, self.ledger, spec)
   done()
   if not ok then error(report, 0) end
+  if #report.debts > 0 then self.owing = true end
   return report
 end
 
@@ -279,13 +280,14 @@ end
 ---@param owner string
 ---@param e any
 function Vm:left_behind(owner, e)
-  self.pending[owner] = true
+  self.pending[owner], self.owing = true, true
   self:report("release-failed", { owner = owner, goal = "roll_back", message = err.from(e).message })
 end
 
 ---Retries what earlier operations left behind. Failures stay for the next time.
 ---@async
 function Vm:settle()
+  if not self.owing then return end
   local owners = {}
   for owner in pairs(self.pending) do owners[#owners + 1] = owner end
   table.sort(owners)
@@ -293,7 +295,10 @@ function Vm:settle()
   for _, receipt in ipairs(self.ledger:debts()) do
     if receipt.owner == "vm" and receipt.kind ~= "uvm" then debts[#debts + 1] = receipt.name end
   end
-  if #owners == 0 and #debts == 0 then return end
+  if #owners == 0 and #debts == 0 then
+    self.owing = false
+    return
+  end
   local within = self.policy.vm.limits.settle
   for _, owner in ipairs(owners) do
     local ok, e = pcall(task.deadline, within, self.release, self, { goal = "delete", owner = owner, reason = "left behind", plain = true })
@@ -320,7 +325,7 @@ end
 ---@param id string of the container
 function Vm:check_free(owner, id)
   local left = self.ledger:under(owner)
-  for _, receipt in ipairs(self.ledger:debts()) do
+  for _, receipt in ipairs(self.owing and self.ledger:debts() or {}) do
     if receipt.facts.container == id then left[#left + 1] = receipt end
   end
   if #left == 0 then return end
@@ -405,7 +410,7 @@ end
 function Vm:plan(goal, owner)
   local fallback
   local spec, done = self.policy:plan_spec(self, { goal = goal, owner = owner or "vm" }, function(_, data)
-    fallback = fallback or data.message
+    fallback = fallback or data.reason
   end)
   local p = plan.derive(self.ledger, spec)
   spec.edit(p)

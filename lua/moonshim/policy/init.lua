@@ -161,7 +161,8 @@ function Policy:plan_spec(vm, request, report)
     end)
     if ok then return end
     if err.is(problem, "cancelled") then error(problem, 0) end
-    report("policy-fallback", { message = ("%s; the default plan is used"):format(err.from(problem).message), path = op.path })
+    local reason = err.from(problem).message
+    report("policy-fallback", { message = reason .. "; the default plan is used", reason = reason, path = op.path })
   end
   spec.edit = edit
 
