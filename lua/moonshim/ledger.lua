@@ -283,7 +283,8 @@ function Ledger:acquire(opts)
   collect(opts.args, 0, wanted)
   append(wanted, opts.needs)
   append(wanted, ties.needs)
-  local needs, dies = names_of(self, wanted, "needs"), append(append({}, opts.dies_with), ties.dies_with)
+  local needs = names_of(self, wanted, "needs")
+  local dies = names_of(self, append(append({}, opts.dies_with), ties.dies_with), "dies_with")
   check_needs(self, needs)
 
   -- From here on a plan for this owner waits for us (Ledger:settle).

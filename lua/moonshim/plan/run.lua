@@ -211,7 +211,7 @@ local function failed(self, step, e, attempts)
   elseif step.receipt then
     self.ledger:failed(step.receipt, e, attempts)
   end
-  if step.on_failure == "stop" then
+  if step.on_failure == "stop" and not self.state[step].again then
     self.halted[group_of(step.owner)] = step
   end
   come_to(self, step, "failed", e)
@@ -290,16 +290,19 @@ end
 
 local function has_turn(self, step)
   local owner, group = step.owner, group_of(step.owner)
-  return self.running < LIMIT and (self.busy[group] or 0) < self.width
-    and (owner:find("/.*/") or self.all[owner] == self.own[owner])
+  return (self.busy[group] or 0) < self.width and (owner:find("/.*/") or self.all[owner] == self.own[owner])
 end
 
--- Starts or skips what can be; returns whether anything changed.
+-- Starts or skips what can be; returns whether anything changed. What becomes ready meanwhile is for the next look.
 local function look(self)
-  local ready, changed = self.ready, false
+  local ready, kept, changed = self.ready, {}, false
   self.ready = {}
-  for _, step in ipairs(ready) do
-    if self.state[step].outcome == nil and self.state[step].waits == 0 then
+  for i, step in ipairs(ready) do
+    local state = self.state[step]
+    if self.running >= LIMIT then
+      table.move(ready, i, #ready, #kept + 1, kept)
+      break
+    elseif state.outcome == nil and state.waits == 0 then
       local why, as_debt = obstacle(self, step)
       if why then
         skip(self, step, why, as_debt)
@@ -308,12 +311,17 @@ local function look(self)
         start(self, step)
         changed = true
       else
-        make_ready(self, step)
+        kept[#kept + 1] = step
       end
     end
   end
-  if not changed and self.running == 0 and self.ready[1] then -- a container's step waits for one of its pod or of the VM
-    start(self, table.remove(self.ready, 1))
+  local fresh = self.ready
+  self.ready = kept
+  for _, step in ipairs(fresh) do
+    make_ready(self, step)
+  end
+  if not changed and self.running == 0 and kept[1] then -- a container's step waits for one of its pod or of the VM
+    start(self, table.remove(kept, 1))
     changed = true
   end
   return changed
@@ -392,17 +400,9 @@ local function drive(self)
   end
 end
 
-function run_plan.run(p, opts)
-  opts = opts or {}
-  local ledger = p.ledger
-  if ledger.dry then
-    err.raise("failed_precondition", "a plan over a dry ledger is for printing")
-  elseif p.ran then
-    err.raise("failed_precondition", "this plan has run; derive again")
-  end
-  p.ran = true
+local function engine(p, opts)
   local self = {
-    plan = p, ledger = ledger, width = opts.width or 1, on_step = opts.on_step, ctx = opts.ctx, root = p.owner:match("^[^/]+"),
+    plan = p, ledger = p.ledger, width = opts.width or 1, on_step = opts.on_step, ctx = opts.ctx, root = p.owner:match("^[^/]+"),
     state = {}, followers = {}, included = {}, ready = {}, halted = {}, busy = {}, own = {}, all = {}, running = 0,
     wake = task.queue(2 * #p.steps + 2),
   }
@@ -415,20 +415,38 @@ function run_plan.run(p, opts)
       table.insert(self.followers[name], step)
     end
   end
+  return self
+end
+
+-- A run that is cancelled, or met a bug, starts nothing more and waits for what is running.
+local function wind_up(self)
+  self.stopping = true
+  task.shield(function()
+    while self.running > 0 do
+      self.wake:get()
+    end
+  end)
+end
+
+function run_plan.run(p, opts)
+  local ledger = p.ledger
+  if ledger.dry then
+    err.raise("failed_precondition", "a plan over a dry ledger is for printing")
+  elseif p.ran then
+    err.raise("failed_precondition", "this plan has run; derive again")
+  end
+  p.ran = true
   local started = task.now()
   ledger:close_owner(p.owner)
+  local self
   local ok, e = xpcall(function()
     ledger:settle(p.owner)
     p:validate()
+    self = engine(p, opts or {})
     drive(self)
   end, err.traceback)
-  if not ok then
-    self.stopping = true
-    task.shield(function()
-      while self.running > 0 do
-        self.wake:get()
-      end
-    end)
+  if not ok and self then
+    pcall(wind_up, self)
   end
   ledger:reopen_owner(p.owner)
   if not ok then
