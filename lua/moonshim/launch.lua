@@ -77,16 +77,6 @@ local function lenient_files()
   }
 end
 
--- Names that are random in life are counted in a plan that is only printed, so that the same pod prints the same plan.
-local function counting_core()
-  local core, n = require "moonshim.core", 0
-  local function random_hex(bytes)
-    n = n + 1
-    return ("%0" .. 2 * bytes .. "x"):format(n)
-  end
-  return setmetatable({ sys = setmetatable({ random_hex = random_hex }, { __index = core.sys }) }, { __index = core })
-end
-
 ---A VM in which everything is named and nothing happens, for printing plans.
 ---@async
 ---@param spec moonshim.PodSpec
@@ -95,7 +85,7 @@ end
 function launch.dry_vm(spec, opts)
   local chosen = policy.load { operator = opts.policy or spec.policy }
   local log = opts.log or task.log()
-  local w = world.dry { id = vm_id(spec), host = spec.host, log = log, core = counting_core() }
+  local w = world.dry { id = vm_id(spec), host = spec.host, log = log }
   w.files = lenient_files()
   return Vm.new {
     id = w.id, world = w, policy = chosen, log = log,
