@@ -128,7 +128,7 @@ describe("bad input is answered with one line, and nothing is left", function()
     for name, case in pairs {
       ["a process that is no table"] = "spec = { process = 7 }",
       ["mounts that are no list"] = "spec = { mounts = 'all' }",
-      ["a value that is no data"] = "spec = { process = print }",
+      ["a value that is no data"] = "spec = { process = string.rep }",
     } do
       it(name, function()
         local path = command.write("override.lua",

@@ -30,9 +30,9 @@ describe("moonshim run --rootfs", function()
     } do
       it(name, function()
         local result = command.run { "/bin/sh", "-c", case[1] }
-        assert.equal("", result.err)
-        assert.equal(case[2], result.code)
+        assert.equal(case[2], result.code, result.err)
         assert.equal(case[3], result.out)
+        assert.is_nil(result.err:find("moonshim", 1, true))
       end)
     end
   end)
@@ -69,10 +69,17 @@ describe("moonshim run --rootfs", function()
   end)
 
   describe("passes on", function()
-    it("arguments and environment as bytes, spaces, quotes and what is no UTF-8 alike", function()
-      local result = command.run({ "/bin/sh", "-c", 'printf "%s|" "$@" "$A" "$B"', "sh", "a b", "", "'\"$x", "\195\40\255" },
+    it("arguments and environment, whatever blanks and quotes are in them", function()
+      local result = command.run({ "/bin/sh", "-c", 'printf "%s|" "$@" "$A" "$B"', "sh", "a b", "", "'\"$x", "\u{e9}\n" },
         { "--env", "A=x=y z", "--env", "B=" })
-      assert.equal("a b||'\"$x|\195\40\255|x=y z||", result.out)
+      assert.equal("a b||'\"$x|\u{e9}\n|x=y z||", result.out)
+    end)
+
+    it("no argument that is no UTF-8, since an OCI specification cannot hold it", function()
+      local result = command.run { "echo", "\195\40\255" }
+      assert.equal(125, result.code)
+      assert.equal(1, #lines(result.err))
+      assert.is_truthy(result.err:find("UTF-8", 1, true), result.err)
     end)
 
     it("an environment with a PATH under the caller's additions", function()
@@ -141,7 +148,7 @@ describe("moonshim run --rootfs", function()
       ["of a name"] = { "nobody", "uid=65534(nobody) gid=65534(nogroup)" },
       ["of a name and a group's name"] = { "web:staff", "uid=1000(web) gid=50(staff)" },
       ["of the number nought"] = { "0", "uid=0(root) gid=0(root)" },
-      ["of a number that no file knows"] = { "4242", "uid=4242 gid=0" },
+      ["of a number that no file knows"] = { "4242", "uid=4242 gid=0(root)" },
     } do
       it(name, function()
         local result = command.run({ "id" }, { "--user", case[1] })
@@ -179,7 +186,7 @@ describe("moonshim run --rootfs", function()
     it("that is a folder leaves it alone with --read-only", function()
       local result = command.run({ "/bin/sh", "-c", "echo new > /etc/new" }, { "--read-only" })
       assert.not_equal(0, result.code)
-      assert.is_truthy(result.err:find("ead-only file system"), result.err)
+      assert.is_truthy(result.err:find("ead-only file system", 1, true), result.err)
       assert.is_nil(command.read(command.root() .. "/etc/new"))
     end)
 
@@ -187,7 +194,7 @@ describe("moonshim run --rootfs", function()
       local result = command.run({ "/bin/sh", "-c", "head -n 1 /etc/passwd; echo new > /etc/new" },
         { "--rootfs", command.image("base") })
       assert.is_truthy(result.out:find("^root:"))
-      assert.is_truthy(result.err:find("ead-only file system"), result.err)
+      assert.is_truthy(result.err:find("ead-only file system", 1, true), result.err)
     end)
 
     it("of layers and a fresh scratch disk is writable, the top layer above the base", function()
@@ -222,7 +229,7 @@ describe("moonshim run --rootfs", function()
       local result = command.run({ "/bin/sh", "-c", "cat /data/inside; rm /data/inside; echo x > /data/inside" },
         { "--mount", "type=bind,source=" .. file:match("^(.*)/") .. ",destination=/data,ro" })
       assert.equal("still here\n", result.out)
-      assert.is_truthy(result.err:find("ead-only file system"), result.err)
+      assert.is_truthy(result.err:find("ead-only file system", 1, true), result.err)
       assert.equal("still here\n", command.read(file))
     end)
 
