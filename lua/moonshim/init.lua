@@ -35,12 +35,16 @@ end
 local ProcessHandle = {}
 ProcessHandle.__index = ProcessHandle
 
----Waits for the end. A cancelled wait leaves the process alone.
+-- How long the last bytes, and the release of what it held, may take after the end.
+local AFTERMATH = "2s"
+
+---Waits for the end; what it held is released then. A cancelled wait leaves the process alone.
 ---@async
 ---@return integer? code
 ---@return moonshim.Err? err deadline_exceeded when its own timeout ended it
 ProcessHandle.wait = err.guarded(function(self)
   local code = self._process:wait()
+  pcall(task.deadline, AFTERMATH, self._process.released.wait, self._process.released)
   if self._timed_out then err.raise("deadline_exceeded", "%s was killed after %s", self.id, self._timed_out) end
   return code
 end)
@@ -70,9 +74,6 @@ ProcessHandle.state = err.guarded(function(self)
   return more.state, more
 end)
 
--- How long the last bytes may take from the data thread to us, after the end.
-local LAST_BYTES = "2s"
-
 ---Waits for the end and returns what was captured; "" for what was directed elsewhere.
 ---@async
 ---@return string? stdout
@@ -83,7 +84,7 @@ ProcessHandle.output = err.guarded(function(self)
   for _, name in ipairs { "stdout", "stderr" } do
     local capture = self._captures[name]
     if capture then
-      pcall(task.deadline, LAST_BYTES, capture.wait, capture)
+      pcall(task.deadline, AFTERMATH, capture.wait, capture)
       capture:close()
     end
     texts[name] = capture and capture:text() or ""
@@ -248,7 +249,11 @@ end
 ---@param goal string? "stop" when absent
 ---@return moonshim.Plan?
 ---@return string|moonshim.Err|nil fallback why an operator's script was not heard
-methods.plan = err.guarded(function(self, goal) return self._vm:plan(goal or "stop") end)
+methods.plan = err.guarded(function(self, goal)
+  local plan, fallback = self._vm:plan(goal or "stop")
+  if fallback then return plan, fallback end
+  return plan -- one value, so that it can be printed
+end)
 
 ---Stops all containers by the ladder, releases everything and ends the VM. Callers while it runs join it.
 ---@async

@@ -198,9 +198,11 @@ function Container:exec(request)
     error(err.is(e) and err.wrap(e, ("exec %s in %s"):format(id, self.id)) or e, 0)
   end
   -- What it held goes with its end; its record stays until somebody deletes it.
+  exec.released = task.signal()
   exec.after_exit = function()
     self:release_exec(exec)
     if request.forget then self:forget_exec(exec) end
+    exec.released:fire()
   end
   return exec
 end

@@ -22,6 +22,7 @@ local task = require "moonshim.task"
 ---@field reason string? why the code is not the program's own word
 ---@field exited_at integer? milliseconds of the run's clock
 ---@field exited moonshim.Signal fires with the code
+---@field released moonshim.Signal? of an exec: fires when what it held is released, after its exit
 local Process = {}
 Process.__index = Process
 
