@@ -578,25 +578,43 @@ describe("execute", function()
 
   it("and a retry of debts never release one receipt twice at once", virtual.seeds(20, function()
     local L, world = given()
-    local r = fake.container(L)
-    fails(world, r.overlay.facts.name)
-    execute(L, "vm/pod/ctr", "delete", { edit = function(p) p:tune("overlay", { on_failure = "debt" }) end })
-    world.fault = nil
-    local inside, release = {}, world.remove
+    local r = fake.container(L, "vm/pod/a")
+    local x = L:acquire { owner = "vm/pod/b", kind = "overlay", args = { disks = { r.base } } }
+    fails(world, x.facts.name)
+    execute(L, "vm/pod/b", "delete", { edit = function(p) p:tune("overlay", { on_failure = "debt" }) end })
+    assert.equal("vm", x.owner)
+    world.fault = function(_, op) return op == "remove" and "late" or nil end
+    local inside, remove = {}, world.remove
     function world:remove(name, ...)
       assert(not inside[name], name .. " is being removed twice")
       inside[name] = true
-      local ok, e = pcall(release, self, name, ...)
+      local ok, e = pcall(remove, self, name, ...)
       inside[name] = nil
       if not ok then error(e, 0) end
     end
+    local report
     task.all {
       function() plan.retry_debts(L, { owner = "vm", order = fake.ORDER }) end,
-      function() execute(L, "vm/pod") end,
-      function() execute(L, "vm") end,
+      function() report = execute(L, "vm/pod/a") end, -- takes the debt along, since it stands on a disk of this one
+      function() task.sleep(1) execute(L, "vm") end,
     }
+    assert.is_true(report.ok, tostring(report.error))
     assert.same({}, world:left())
     assert.same({}, L:all())
+  end))
+end)
+
+describe("a receipt that somebody else came to need after the plan was derived", function()
+  it("is left alone", virtual(function()
+    local L, world = given()
+    local a = L:acquire { owner = "vm/pod/a", kind = "file", args = { name = "a" } }
+    L:acquire { owner = "vm/pod/b", kind = "file", args = { name = "b" } }
+    local p = plan.derive(L, { owner = "vm/pod/b", goal = "delete", include = { a.name } })
+    L:acquire { owner = "vm/pod/c", kind = "file", args = { name = "c", on = { a } } }
+    local report = p:run()
+    assert.is_false(report.ok)
+    assert.truthy(report.error.message:find("file-3 needs it", 1, true))
+    assert.same({ "a", "c" }, world:left())
   end))
 end)
 
