@@ -52,7 +52,7 @@ end)
 ---@async
 ---@param signal string|integer
 ProcessHandle.kill = err.guarded(function(self, signal)
-  return self._process:kill(require("moonshim.controller.signals").number(signal))
+  return self._process:kill(require("moonshim.signals").number(signal))
 end)
 
 ---Ends its standard input.

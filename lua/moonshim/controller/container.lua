@@ -12,7 +12,7 @@ local err = require "moonshim.err"
 local fsm = require "moonshim.fsm"
 local pod_spec = require "moonshim.pod_spec"
 local recipe = require "moonshim.policy.recipe"
-local signals = require "moonshim.controller.signals"
+local signals = require "moonshim.signals"
 local task = require "moonshim.task"
 local Process = require "moonshim.controller.process"
 

@@ -6,7 +6,7 @@ local err = require "moonshim.err"
 local fsm = require "moonshim.fsm"
 local layout = require "moonshim.guest.layout"
 local pod_spec = require "moonshim.pod_spec"
-local signals = require "moonshim.controller.signals"
+local signals = require "moonshim.signals"
 local task = require "moonshim.task"
 local Container = require "moonshim.controller.container"
 

@@ -9,7 +9,7 @@
 ---  4. Nothing here waits for a lock: state, kill and wait answer while the guest is silent.
 local err = require "moonshim.err"
 local fsm = require "moonshim.fsm"
-local signals = require "moonshim.controller.signals"
+local signals = require "moonshim.signals"
 local task = require "moonshim.task"
 
 ---@class moonshim.Process

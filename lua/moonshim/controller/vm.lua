@@ -9,7 +9,7 @@ local fsm = require "moonshim.fsm"
 local host = require "moonshim.host"
 local plan = require "moonshim.plan"
 local task = require "moonshim.task"
-local signals = require "moonshim.controller.signals"
+local signals = require "moonshim.signals"
 local Pod = require "moonshim.controller.pod"
 local Process = require "moonshim.controller.process"
 

@@ -15,7 +15,7 @@ local err = require "moonshim.err"
 local kind = require "moonshim.kind"
 local layout = require "moonshim.guest.layout"
 local oci = require "moonshim.oci"
-local signals = require "moonshim.controller.signals"
+local signals = require "moonshim.signals"
 local task = require "moonshim.task"
 
 -- Exit code when the real one cannot be known.

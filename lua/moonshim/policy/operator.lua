@@ -7,7 +7,7 @@
 ---  3. Its edits are applied together or not at all, and only to steps of its own owner.
 local clock = require "moonshim.clock"
 local err = require "moonshim.err"
-local signals = require "moonshim.controller.signals"
+local signals = require "moonshim.signals"
 local suggest = require "moonshim.suggest"
 
 ---@class moonshim.Operator

@@ -1,5 +1,5 @@
 local err = require "moonshim.err"
-local signals = require "moonshim.controller.signals"
+local signals = require "moonshim.signals"
 
 describe("a signal", function()
   for input, number in pairs { TERM = 15, SIGTERM = 15, sigkill = 9, Hup = 1, ["15"] = 15, [9] = 9, ["RTMIN+3"] = 37, ["SIGRTMIN+3"] = 37,
