@@ -100,19 +100,27 @@ static void get_mount(lua_State *L, int t, msh_mount_config *m, const char **ite
     m->options = get_texts(L, at, "options", items);
 }
 
+#define MSH_BUSES 3
+static const char *const buses[MSH_BUSES] = {
+    [MSH_BUS_SCSI] = "scsi", [MSH_BUS_PLAN9] = "plan9", [MSH_BUS_VPCI] = "vpci"};
+
 /* Reads a want (or the want in facts) from the table at `t`. May raise; everything stays on the stack. */
 static void get_want(lua_State *L, int t, msh_want *w, reading *r)
 {
-    static const char *const buses[] = {"scsi", "plan9"};
     luaL_checktype(L, t, LUA_TTABLE);
     memset(w, 0, sizeof *w);
     const char *bus = msh_l_str(L, t, "bus", true);
-    if (strcmp(bus, buses[0]) != 0 && strcmp(bus, buses[1]) != 0)
-        luaL_argerror(L, t, lua_pushfstring(L, "field 'bus': 'scsi' or 'plan9' expected, got '%s'", bus));
-    w->bus = strcmp(bus, buses[0]) == 0 ? MSH_BUS_SCSI : MSH_BUS_PLAN9;
+    while (w->bus < MSH_BUSES && strcmp(bus, buses[w->bus]) != 0)
+        w->bus++;
+    if (w->bus == MSH_BUSES)
+        luaL_argerror(L, t,
+                      lua_pushfstring(L, "field 'bus': 'scsi', 'plan9' or 'vpci' expected, got '%s'", bus));
     w->path = msh_l_str(L, t, "path", true);
     w->read_only = msh_l_bool(L, t, "read_only", false);
-    if (w->bus == MSH_BUS_SCSI) {
+    if (w->bus == MSH_BUS_VPCI) {
+        w->vf = (uint32_t)msh_l_int(L, t, "vf", 0, MSH_VPCI_VFS, 0);
+        w->instance = msh_l_str(L, t, "instance", true);
+    } else if (w->bus == MSH_BUS_SCSI) {
         w->type = msh_l_str(L, t, "type", false);
         w->provider = msh_l_str(L, t, "provider", false);
         w->partition = (uint32_t)msh_l_int(L, t, "partition", 0, MSH_SCSI_PARTS, 0);
@@ -157,13 +165,17 @@ static void set_texts(lua_State *L, const char *key, const msh_texts *texts)
 /* Adds the facts to the table on top. */
 static void set_facts(lua_State *L, const msh_facts *f)
 {
-    bool scsi = f->want.bus == MSH_BUS_SCSI;
-    lua_pushstring(L, scsi ? "scsi" : "plan9");
+    lua_pushstring(L, buses[f->want.bus]);
     lua_setfield(L, -2, "bus");
     set_text(L, "path", f->want.path);
     set_bool(L, "read_only", f->want.read_only);
     set_text(L, "guest_path", f->guest_path);
-    if (!scsi) {
+    if (f->want.bus == MSH_BUS_VPCI) {
+        set_text(L, "instance", f->want.instance);
+        set_int(L, "vf", f->want.vf);
+        return;
+    }
+    if (f->want.bus == MSH_BUS_PLAN9) {
         lua_pushfstring(L, "%I", (LUAI_UACINT)f->share);
         lua_setfield(L, -2, "share");
         set_int(L, "port", f->port);
@@ -299,14 +311,16 @@ static int l_restore(lua_State *L)
     msh_resv id = check_id(L, 2);
     f.held = luaL_checkoption(L, 4, NULL, held) == 0 ? MSH_HELD_MAPPED : MSH_HELD_INTENDED;
     get_want(L, 3, &f.want, &r);
-    const char *guest = msh_l_str(L, 3, "guest_path", true);
+    const char *guest = msh_l_str(L, 3, "guest_path", f.want.bus != MSH_BUS_VPCI);
+    if (guest == NULL)
+        guest = "";
     if (strlen(guest) >= sizeof f.guest_path)
         return luaL_argerror(L, 3, "field 'guest_path': too long");
     memcpy(f.guest_path, guest, strlen(guest) + 1);
     if (f.want.bus == MSH_BUS_SCSI) {
         f.controller = (uint32_t)msh_l_int_needed(L, 3, "controller", 0, MSH_SCSI_CTRLS - 1);
         f.lun = (uint32_t)msh_l_int_needed(L, 3, "lun", 0, MSH_SCSI_LUNS - 1);
-    } else {
+    } else if (f.want.bus == MSH_BUS_PLAN9) {
         lua_getfield(L, 3, "share");
         f.share = check_id(L, lua_gettop(L));
         f.port = (uint32_t)msh_l_int(L, 3, "port", 0, UINT32_MAX, MSH_PLAN9_PORT);
@@ -403,6 +417,22 @@ static boot_disk get_boot(lua_State *L, int list, lua_Integer i)
     return b;
 }
 
+typedef struct boot_device {
+    const char *path, *instance;
+    uint32_t vf;
+} boot_device;
+
+/* The strings stay on the stack. */
+static boot_device get_boot_device(lua_State *L, int list, lua_Integer i)
+{
+    if (lua_rawgeti(L, list, i) != LUA_TTABLE)
+        luaL_argerror(L, 1, lua_pushfstring(L, "field 'vpci.boot': table expected at %I", i));
+    int at = lua_gettop(L);
+    return (boot_device){.path = msh_l_str(L, at, "path", true),
+                         .instance = msh_l_str(L, at, "instance", true),
+                         .vf = (uint32_t)msh_l_int(L, at, "vf", 0, MSH_VPCI_VFS, 0)};
+}
+
 static int sub_table(lua_State *L, int t, const char *key)
 {
     int type = lua_getfield(L, t, key);
@@ -416,7 +446,7 @@ static int sub_table(lua_State *L, int t, const char *key)
     return lua_gettop(L);
 }
 
-/* core.devices{scsi={controllers=, luns=, boot=}, plan9={no_writable=}, no_eject=, fold_case=} -> t | nil, err
+/* core.devices{scsi={controllers=, luns=, boot=}, plan9={no_writable=}, vpci={boot=}, no_eject=, fold_case=} -> t | nil, err
  * [-0, +1..2, arg] */
 static int l_devices_new(lua_State *L)
 {
@@ -427,6 +457,7 @@ static int l_devices_new(lua_State *L)
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
     boot_disk boot[16];
+    boot_device card[16];
     int scsi = sub_table(L, 1, "scsi"), plan9 = sub_table(L, 1, "plan9");
     msh_resvs_config config = {
         .controllers = (uint32_t)msh_l_int(L, scsi, "controllers", 1, MSH_SCSI_CTRLS, MSH_SCSI_CTRLS),
@@ -438,9 +469,14 @@ static int l_devices_new(lua_State *L)
     int list = sub_table(L, scsi, "boot");
     lua_Integer nboot = (lua_Integer)lua_rawlen(L, list);
     luaL_argcheck(L, nboot <= 16, 1, "field 'scsi.boot': more than 16 disks");
-    luaL_checkstack(L, 32, "boot disks");
+    luaL_checkstack(L, 128, "what the document holds");
     for (lua_Integer i = 0; i < nboot; i++)
         boot[i] = get_boot(L, list, i + 1);
+    list = sub_table(L, sub_table(L, 1, "vpci"), "boot");
+    lua_Integer ncards = (lua_Integer)lua_rawlen(L, list);
+    luaL_argcheck(L, ncards <= 16, 1, "field 'vpci.boot': more than 16 devices");
+    for (lua_Integer i = 0; i < ncards; i++)
+        card[i] = get_boot_device(L, list, i + 1);
 
     l_devices *u = msh_l_new(L, sizeof *u, CLASS);
     msh_err err = {0};
@@ -448,12 +484,16 @@ static int l_devices_new(lua_State *L)
     if (msh_resvs_new(&config, &u->t, &err) != MSH_OK)
         return msh_l_fail(L, &err);
     u->cx->objects++;
-    for (lua_Integer i = 0; i < nboot; i++)
-        if (msh_resvs_boot_disk(u->t, boot[i].controller, boot[i].lun, boot[i].path, &err) != MSH_OK) {
-            lua_replace(L, 1);
-            l_close(L);
-            return msh_l_fail(L, &err);
-        }
+    msh_code rc = MSH_OK;
+    for (lua_Integer i = 0; i < nboot && rc == MSH_OK; i++)
+        rc = msh_resvs_boot_disk(u->t, boot[i].controller, boot[i].lun, boot[i].path, &err);
+    for (lua_Integer i = 0; i < ncards && rc == MSH_OK; i++)
+        rc = msh_resvs_boot_device(u->t, card[i].path, card[i].vf, card[i].instance, &err);
+    if (rc != MSH_OK) {
+        lua_replace(L, 1);
+        l_close(L);
+        return msh_l_fail(L, &err);
+    }
     return 1;
 }
 

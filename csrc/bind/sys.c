@@ -462,6 +462,22 @@ static int l_mknod_block(lua_State *L)
     return msh_l_result(L, msh_mknod_block(path, major, minor, mode, &err), &err);
 }
 
+/* sys.mknod_like(path, like) -> {block=, major=, minor=} | nil, err      [-0, +1..2, arg] */
+static int l_mknod_like(lua_State *L)
+{
+    const char *path = msh_l_check_path(L, 1), *like = msh_l_check_path(L, 2);
+    msh_err err = {0};
+    msh_device_id id;
+    if (msh_mknod_like(path, like, &id, &err) != MSH_OK)
+        return msh_l_fail(L, &err);
+    lua_createtable(L, 0, 3);
+    lua_pushboolean(L, id.block);
+    lua_setfield(L, -2, "block");
+    set_int(L, "major", id.major);
+    set_int(L, "minor", id.minor);
+    return 1;
+}
+
 /* sys.mkdir_p(path, mode?) -> true | nil, err      [-0, +1..2, arg] */
 static int l_mkdir_p(lua_State *L)
 {
@@ -497,6 +513,7 @@ void msh_l_open_sys(lua_State *L)
                                          {"loop_detach", l_loop_detach},
                                          {"loop_verify", l_loop_verify},
                                          {"mknod_block", l_mknod_block},
+                                         {"mknod_like", l_mknod_like},
                                          {"open_tree", l_open_tree},
                                          {"umount", l_umount},
                                          {"remove_tree", l_remove_tree},

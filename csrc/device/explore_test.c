@@ -95,7 +95,8 @@ static int place_of(const world *w, const msh_facts *f)
     if (f->want.bus == MSH_BUS_SCSI)
         return (int)f->lun;
     for (int i = 0; i < w->s->clients; i++) /* share numbers grow for ever: the first client with this want */
-        if (strcmp(w->s->wants[i].path, f->want.path) == 0 && w->s->wants[i].read_only == f->want.read_only)
+        if (strcmp(w->s->wants[i].path, f->want.path) == 0 && w->s->wants[i].read_only == f->want.read_only &&
+            w->s->wants[i].vf == f->want.vf)
             return i;
     return -1;
 }
@@ -126,9 +127,11 @@ static void judge(const world *w, const flight *f)
     switch (f->op) {
     case MSH_OP_ATTACH:
     case MSH_OP_ADD:
+    case MSH_OP_ASSIGN:
         CHECK(!p->attached && !mounted);
         break;
     case MSH_OP_MOUNT:
+    case MSH_OP_WAIT:
         CHECK(p->attached && !p->ejected && !p->mounted[f->part]);
         break;
     case MSH_OP_UNMOUNT:
@@ -141,8 +144,8 @@ static void judge(const world *w, const flight *f)
         CHECK(!p->attached || p->ejected || w->s->config.no_eject);
         CHECK(!mounted && !held(w, f->place, -1));
         break;
-    case MSH_OP_REMOVE:
-        CHECK(!mounted && !held(w, f->place, -1));
+    case MSH_OP_REMOVE: /* what the guest sees of a device goes with it */
+        CHECK((!mounted || w->s->wants[0].bus == MSH_BUS_VPCI) && !held(w, f->place, -1));
         break;
     }
 }
@@ -153,10 +156,12 @@ static void come_true(world *w, const flight *f)
     switch (f->op) {
     case MSH_OP_ATTACH:
     case MSH_OP_ADD:
+    case MSH_OP_ASSIGN:
         p->attached = true;
         p->ejected = false;
         break;
     case MSH_OP_MOUNT:
+    case MSH_OP_WAIT:
         p->mounted[f->part] = true;
         break;
     case MSH_OP_UNMOUNT:
@@ -168,13 +173,16 @@ static void come_true(world *w, const flight *f)
     case MSH_OP_DETACH:
     case MSH_OP_REMOVE:
         p->attached = p->ejected = false;
+        if (w->s->wants[0].bus == MSH_BUS_VPCI)
+            p->mounted[0] = false;
         break;
     }
 }
 
 static bool up(msh_op op)
 {
-    return op == MSH_OP_ATTACH || op == MSH_OP_ADD || op == MSH_OP_MOUNT;
+    return op == MSH_OP_ATTACH || op == MSH_OP_ADD || op == MSH_OP_MOUNT || op == MSH_OP_ASSIGN ||
+           op == MSH_OP_WAIT;
 }
 
 static bool take_effect(world *w)
@@ -182,7 +190,7 @@ static bool take_effect(world *w)
     msh_effect e;
     if (!msh_resv_effect(w->t, &e))
         return false;
-    bool of_mount = e.op == MSH_OP_MOUNT || e.op == MSH_OP_UNMOUNT;
+    bool of_mount = e.op == MSH_OP_MOUNT || e.op == MSH_OP_UNMOUNT || e.op == MSH_OP_WAIT;
     flight f = {.id = e.id,
                 .op = e.op,
                 .place = place_of(w, &e.facts),
@@ -550,6 +558,10 @@ static void explore(const setting *s)
     {                                                                                                        \
         .bus = MSH_BUS_PLAN9, .path = p, .read_only = ro                                                     \
     }
+#define DEVICE(p, i)                                                                                         \
+    {                                                                                                        \
+        .bus = MSH_BUS_VPCI, .path = p, .instance = "0000000" #i "-0000-4000-8000-000000000000"              \
+    }
 
 static void one_mount_shared_by_two(void **state)
 {
@@ -642,6 +654,28 @@ static void shares(void **state)
                        .wants = {SHARE("/d", true), SHARE("/d", true)}});
 }
 
+static void devices(void **state)
+{
+    (void)state;
+    setting s = {.name = "a device used twice", .clients = 2, .wants = {DEVICE("/a", 1), DEVICE("/a", 2)}};
+    explore(&s);
+    s.name = "a device and another one";
+    s.eager = true;
+    s.clients = 3;
+    s.wants[2] = (msh_want)DEVICE("/b", 3);
+    explore(&s);
+    s.name = "a device after a crash, nobody knows whether it is there";
+    s.eager = false;
+    s.clients = 2;
+    s.wants[1].instance = s.wants[0].instance;
+    s.restored = s.attached = true;
+    explore(&s);
+    s.name = "a device after a crash, one of its two users vouches for it";
+    s.held[1] = MSH_HELD_MAPPED;
+    s.mounted[0] = true;
+    explore(&s);
+}
+
 /* Bigger worlds than can be visited whole: ten thousand random acts, then the way to empty. */
 static void walk(const setting *s, uint32_t seed)
 {
@@ -681,8 +715,13 @@ static void ten_thousand_random_acts(void **state) /* [#277] */
                      .clients = 8,
                      .wants = {SHARE("/a", true), SHARE("/a", true), SHARE("/a", false), SHARE("/b", false),
                                SHARE("/b", false), SHARE("/b", false), SHARE("/c", true), SHARE("/d", true)}};
+    setting cards = {.name = "devices, six clients",
+                     .clients = 6,
+                     .wants = {DEVICE("/a", 1), DEVICE("/a", 2), DEVICE("/a", 3), DEVICE("/b", 4),
+                               DEVICE("/b", 5), DEVICE("/c", 6)}};
     for (uint32_t seed = 1; seed <= 8; seed++) {
         walk(&disks, seed);
+        walk(&cards, seed);
         walk(&trees, seed);
     }
 }
@@ -695,6 +734,7 @@ int main(void)
         cmocka_unit_test(two_disks_and_one_slot),
         cmocka_unit_test(two_disks_three_users),
         cmocka_unit_test(shares),
+        cmocka_unit_test(devices),
         cmocka_unit_test(after_a_crash),
         cmocka_unit_test(three_users_of_one_disk),
         cmocka_unit_test(ten_thousand_random_acts),

@@ -11,7 +11,7 @@
 
 /* The life of a parent or a mount.
  *   absent   down_left == 0
- *   up       usable, down_left == all of its effects down
+ *   up       usable, down_left == all of its effects down (none of a mount that goes with its parent)
  *   half     not usable, some effects down are done
  *   tainted  not usable, down_left > 0
  * Always: a parent that is not usable has no usable mount; an absent one has only absent mounts. */
@@ -26,12 +26,12 @@ typedef struct msh_object {
     msh_effect_id unknown; /* ended as unknown, and nothing was done since; never set beside `running` */
 } msh_object;
 
-typedef struct msh_parent { /* a disk or a share */
+typedef struct msh_parent { /* a disk, a share or a device */
     msh_object o;
     const struct msh_bus_ops *bus;
     msh_want want; /* owned copy; mount and partition are empty */
     void *memory;  /* what `want` points to */
-    bool boot;     /* a boot disk: occupies its slot, has no reservations */
+    bool boot;     /* a boot disk: occupies its slot, has no reservations; a boot device: held for ever */
     uint32_t controller, lun;
     uint64_t share;
     uint64_t key;                 /* hash of the path */
@@ -87,8 +87,11 @@ typedef struct msh_bus_ops {
     void (*guest_path)(const msh_mount *m, char *out, size_t n);
     uint8_t (*ways_down)(const msh_resvs *t);
     msh_op (*down)(uint8_t left);
+    msh_op mount_up;
+    uint8_t mount_ways_down; /* 0: a mount goes with its parent, without an effect of its own */
+    bool spoils;             /* what went wrong half way is not used again before it is down */
 } msh_bus_ops;
-extern const msh_bus_ops msh_scsi, msh_plan9;
+extern const msh_bus_ops msh_scsi, msh_plan9, msh_vpci;
 
 /* want.c */
 msh_code msh_want_check(const msh_want *want, msh_err *err);
@@ -115,6 +118,6 @@ void msh_facts_of(const msh_parent *p, const msh_mount *m, msh_facts *out); /* m
 void msh_parent_settle(msh_resvs *t, msh_parent *p); /* settles what needs no effect; an effect may be due */
 static inline uint8_t msh_ways_down(const msh_resvs *t, const msh_object *o)
 {
-    return o->parent != NULL ? 1 : ((const msh_parent *)o)->bus->ways_down(t);
+    return o->parent != NULL ? o->parent->bus->mount_ways_down : ((const msh_parent *)o)->bus->ways_down(t);
 }
 #endif

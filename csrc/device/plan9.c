@@ -81,5 +81,15 @@ static msh_op down(uint8_t left)
     return MSH_OP_REMOVE;
 }
 
-const msh_bus_ops msh_plan9 = {MSH_BUS_PLAN9, MSH_OP_ADD, same,       agrees,    check,
-                               place,         unplace,    guest_path, ways_down, down};
+const msh_bus_ops msh_plan9 = {.bus = MSH_BUS_PLAN9,
+                               .up = MSH_OP_ADD,
+                               .same = same,
+                               .agrees = agrees,
+                               .check = check,
+                               .place = place,
+                               .unplace = unplace,
+                               .guest_path = guest_path,
+                               .ways_down = ways_down,
+                               .down = down,
+                               .mount_up = MSH_OP_MOUNT,
+                               .mount_ways_down = 1};

@@ -19,7 +19,8 @@ static msh_code same_place(const msh_mount *m, const msh_facts *f, msh_err *err)
 {
     char path[sizeof f->guest_path];
     const msh_parent *p = m->o.parent;
-    if (p->controller != f->controller || p->lun != f->lun || p->share != f->share)
+    if (p->controller != f->controller || p->lun != f->lun || p->share != f->share ||
+        (p->bus == &msh_vpci && !msh_text_same(p->want.instance, f->want.instance, false)))
         return msh_fail(err, MSH_FAILED_PRECONDITION, "%.120s is at another place already", p->want.path);
     p->bus->guest_path(m, path, sizeof path);
     if (f->guest_path[0] != '\0' && strncmp(path, f->guest_path, sizeof path) != 0)
@@ -49,8 +50,9 @@ msh_code msh_resv_restore(msh_resvs *t, msh_resv r, const msh_facts *f, msh_err 
         return msh_fail(err, MSH_ALREADY_EXISTS, "reservation %llu is there already", (unsigned long long)r);
     if (t->claims.used >= MSH_RESV_MAX)
         return msh_fail(err, MSH_RESOURCE_EXHAUSTED, "%zu device reservations are too many", t->claims.used);
-    bool scsi = f->want.bus == MSH_BUS_SCSI;
-    if (scsi ? f->share != 0 || f->port != 0 : f->controller != 0 || f->lun != 0 || f->port != MSH_PLAN9_PORT)
+    bool scsi = f->want.bus == MSH_BUS_SCSI, plan9 = f->want.bus == MSH_BUS_PLAN9;
+    if ((!scsi && (f->controller != 0 || f->lun != 0)) || (!plan9 && f->share != 0) ||
+        f->port != (plan9 ? MSH_PLAN9_PORT : 0))
         return msh_fail(err, MSH_INVALID_ARGUMENT, "the facts belong to another bus");
     msh_mount *m = NULL;
     msh_claim *c = NULL;

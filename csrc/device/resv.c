@@ -4,7 +4,8 @@
 
 const char *msh_op_text(msh_op op)
 {
-    static const char *const texts[] = {"attach", "add", "mount", "unmount", "eject", "detach", "remove"};
+    static const char *const texts[] = {"attach", "add",    "mount",  "unmount", "eject",
+                                        "detach", "remove", "assign", "wait"};
     return (unsigned)op < sizeof texts / sizeof texts[0] ? texts[op] : "unknown";
 }
 
@@ -15,12 +16,13 @@ static msh_parent *parent_of(msh_object *o)
 
 static bool going_up(msh_op op)
 {
-    return op == MSH_OP_ATTACH || op == MSH_OP_ADD || op == MSH_OP_MOUNT;
+    return op == MSH_OP_ATTACH || op == MSH_OP_ADD || op == MSH_OP_MOUNT || op == MSH_OP_ASSIGN ||
+           op == MSH_OP_WAIT;
 }
 
 static msh_op next_up(msh_object *o)
 {
-    return o->parent != NULL ? MSH_OP_MOUNT : parent_of(o)->bus->up;
+    return o->parent != NULL ? o->parent->bus->mount_up : parent_of(o)->bus->up;
 }
 
 static msh_op next_down(msh_object *o)
@@ -75,7 +77,7 @@ const msh_settlement *msh_resv_settlement(const msh_resvs *t)
 
 /* ---- what a reservation needs next ---- */
 
-typedef enum step { STEP_THERE, STEP_WAIT, STEP_EFFECT } step; /* EFFECT: on *due */
+typedef enum step { STEP_THERE, STEP_WAIT, STEP_EFFECT, STEP_REFUSED } step; /* EFFECT: on *due */
 
 /* The way down of `o`. A parent goes only after its mounts. */
 static step take_down(msh_object *o, msh_object **due)
@@ -105,7 +107,7 @@ static step towards_mapped(msh_claim *c, msh_object **due)
         if (o->usable)
             continue;
         if (o->down_left > 0) /* half or tainted: nobody uses it before it was all the way down */
-            return take_down(o, due);
+            return c->mount->o.parent->bus->spoils ? STEP_REFUSED : take_down(o, due);
         *due = o;
         return STEP_EFFECT;
     }
@@ -132,6 +134,15 @@ static step towards_aim(msh_claim *c, msh_object **due)
     return c->aim == MSH_AIM_MAPPED ? towards_mapped(c, due) : towards_released(c, due);
 }
 
+static void refuse(msh_resvs *t, msh_claim *c)
+{
+    msh_err why;
+    msh_fail(&why, MSH_FAILED_PRECONDITION,
+             "device %.120s failed while it was assigned or removed: release it first",
+             c->mount->o.parent->want.path);
+    settle(t, c, why.code, &why);
+}
+
 void msh_parent_settle(msh_resvs *t, msh_parent *p)
 {
     bool due_here = false;
@@ -143,9 +154,11 @@ void msh_parent_settle(msh_resvs *t, msh_parent *p)
         msh_object *due;
         step s = towards_aim(c, &due);
         due_here = due_here || s == STEP_EFFECT;
-        if (s != STEP_THERE)
+        if (s == STEP_REFUSED)
+            refuse(t, c);
+        else if (s != STEP_THERE)
             continue;
-        if (c->aim == MSH_AIM_MAPPED) {
+        else if (c->aim == MSH_AIM_MAPPED) {
             settle(t, c, MSH_OK, NULL);
         } else {
             bool gone = p->o.users == 1;
@@ -223,9 +236,21 @@ bool msh_resv_effect(msh_resvs *t, msh_effect *out)
 
 /* ---- outcomes ---- */
 
+/* What is seen of a device goes with it, and nobody gets it any more before it is down. */
+static void spoil(msh_parent *p)
+{
+    p->o.usable = false;
+    for (msh_node *n = p->mounts.next; n != &p->mounts; n = n->next)
+        MSH_LIST_OF(n, msh_mount, node)->o.usable = false;
+}
+
 /* True when those who wait for `o` have to be told that it failed. */
 static bool apply(msh_resvs *t, msh_object *o, msh_outcome outcome)
 {
+    msh_parent *p = parent_of(o);
+    bool well = outcome == MSH_DONE_OK && going_up(o->op);
+    if (p->bus->spoils && !well)
+        spoil(p);
     if (going_up(o->op)) {
         o->usable = outcome == MSH_DONE_OK;
         o->down_left = outcome == MSH_DONE_OK || outcome == MSH_DONE_UNKNOWN ? msh_ways_down(t, o) : 0;
@@ -238,7 +263,7 @@ static bool apply(msh_resvs *t, msh_object *o, msh_outcome outcome)
         o->down_left--;
         return false;
     case MSH_DONE_FAILED:
-        o->usable = o->was_usable; /* it is as it was */
+        o->usable = o->was_usable && !p->bus->spoils; /* it is as it was */
         return true;
     default:
         o->usable = false;
@@ -293,7 +318,8 @@ void msh_resv_done_why(msh_resvs *t, msh_effect_id e, msh_outcome outcome, const
     }
     bool bad = apply(t, o, outcome);
     o->running = 0;
-    if (outcome == MSH_DONE_UNKNOWN) {
+    /* Of a wait nothing is left that an answer could tell: the device is spoiled by now. */
+    if (outcome == MSH_DONE_UNKNOWN && !(o->parent != NULL && msh_ways_down(t, o) == 0)) {
         o->unknown = e;
     } else {
         o->unknown = 0;

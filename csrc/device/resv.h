@@ -5,11 +5,13 @@
  * Words      reservation = one claim on a mount; object = what claims share: a mount, and its parent, a
  *            disk or a share; effect = one host or guest call; aim = where the owner of a reservation
  *            wants it; settled = it is there, or the reason why not; tainted = nobody knows whether the
- *            effect took place.
+ *            effect took place; vf = virtual function of a PCI device.
  *
  *   disk    absent --attach--> attached --eject--> ejected --detach--> absent
  *   share   absent --add-----> added --remove--> absent
+ *   device  absent --assign--> assigned --remove--> absent
  *   mount   absent --mount---> mounted --unmount--> absent      (its parent is up the whole time)
+ *   view    absent --wait----> seen by the guest; goes with its device, and nothing is sent for that
  *
  *   outcome   up                                        down
  *   ok        the object is up                          the next effect down, or absent
@@ -18,6 +20,8 @@
  *   unknown   tainted; those who wait fail              tainted; those who wait fail
  *
  * Nothing is tried again by itself: a new aim is the retry, and it resumes where the object stands.
+ * A device whose wait or removal failed, or whose outcome is unknown, is spoiled: only its removal is left, and who
+ * wants it meanwhile is refused with failed_precondition.
  *
  * Ownership  everything given in is copied. Facts given out are borrowed: those of an effect until it is
  *            done, those of a reservation until the next call that changes the table.
@@ -28,11 +32,11 @@
  *            3. a tainted object goes all the way down before anyone uses it; its slot is free only then.
  *            4. a host path has one slot; a slot has one disk, and is free only when nothing is left of
  *               it and no reservation names it. Slots of boot disks are never given away. Share names are
- *               never reused.
+ *               never reused. A function of a device is assigned once, under one instance.
  *            5. at most one effect runs per object; objects do not wait for each other, except a mount
  *               for its parent on the way up and a parent for its mounts on the way down.
  *            6. the table is an index: it can be rebuilt from facts by msh_resv_restore, and is never saved.
- * See        scsi_test.c, plan9_test.c (scenarios), explore_test.c (every state of small worlds), README.md */
+ * See        scsi_test.c, plan9_test.c, vpci_test.c (scenarios), explore_test.c (every state of small worlds), README.md */
 #ifndef MSH_DEVICE_RESV_H
 #define MSH_DEVICE_RESV_H
 #include "base/err.h"
@@ -44,7 +48,7 @@ typedef struct msh_resvs msh_resvs;
 typedef uint64_t msh_resv;      /* grows per table and is never reused; 0 is none */
 typedef uint64_t msh_effect_id; /* likewise */
 
-typedef enum msh_bus { MSH_BUS_SCSI, MSH_BUS_PLAN9 } msh_bus;
+typedef enum msh_bus { MSH_BUS_SCSI, MSH_BUS_PLAN9, MSH_BUS_VPCI } msh_bus;
 typedef enum msh_goal { MSH_AIM_NONE, MSH_AIM_MAPPED, MSH_AIM_RELEASED } msh_goal;
 typedef enum msh_outcome { MSH_DONE_OK, MSH_DONE_GONE, MSH_DONE_FAILED, MSH_DONE_UNKNOWN } msh_outcome;
 typedef enum msh_op {
@@ -54,7 +58,9 @@ typedef enum msh_op {
     MSH_OP_UNMOUNT, /* guest; carries every field of the mount */
     MSH_OP_EJECT,   /* guest: forget the device */
     MSH_OP_DETACH,  /* host */
-    MSH_OP_REMOVE   /* host */
+    MSH_OP_REMOVE,  /* host: the share, or the device */
+    MSH_OP_ASSIGN,  /* host: give the device to the VM */
+    MSH_OP_WAIT     /* guest: until it sees the device */
 } msh_op;
 
 #define MSH_RESV_PATH  4095u  /* longest host path */
@@ -66,6 +72,7 @@ typedef enum msh_op {
 #define MSH_SCSI_CTRLS 4u
 #define MSH_SCSI_PARTS 65535u /* highest partition; 0 is the whole disk */
 #define MSH_PLAN9_PORT 564u
+#define MSH_VPCI_VFS   65535u /* highest virtual function; 0 is also the device itself */
 
 typedef struct msh_texts { /* a borrowed list */
     const char *const *items;
@@ -81,7 +88,8 @@ typedef struct msh_mount_config {
 /* What is asked for. Two wants share an object when they are equal in all that the object consists of:
  *   disk    key: path; must agree: read_only, type, provider (else failed_precondition)
  *   mount   key: disk, partition; must agree: the mount config, options as a set without letter case
- *   share   key: path, read_only, restrict_names, names as a set */
+ *   share   key: path, read_only, restrict_names, names as a set
+ *   device  key: path, vf; `instance` is only taken when the device is a new one */
 typedef struct msh_want {
     msh_bus bus;
     const char
@@ -95,6 +103,9 @@ typedef struct msh_want {
     /* plan9 */
     bool restrict_names; /* only `names` are visible; then there is at least one name, else there is none */
     msh_texts names;
+    /* vpci */
+    uint32_t vf;
+    const char *instance; /* a fresh GUID, lower case; in facts the one under which the device is assigned */
 } msh_want;
 
 /* How sure the holder of saved facts is. */
@@ -107,7 +118,7 @@ typedef struct msh_facts {
     uint32_t controller, lun; /* scsi */
     uint64_t share;           /* plan9: the name is this number in decimal */
     uint32_t port;            /* plan9 */
-    char guest_path[56];      /* /run/mounts/scsi/<c>_<l>_<p>, /run/mounts/plan9/<share> */
+    char guest_path[56];      /* /run/mounts/scsi/<c>_<l>_<p>, /run/mounts/plan9/<share>; "" of a device */
     msh_held held;            /* for msh_resv_restore */
 } msh_facts;
 
@@ -129,6 +140,10 @@ void msh_resvs_free(msh_resvs *t); /* NULL is fine */
 /* Marks a slot as taken by the VM's document, for ever. `path` (may be NULL) is then refused to reservations.
  * out_of_range outside the topology; already_exists for a taken slot or a known path. */
 msh_code msh_resvs_boot_disk(msh_resvs *t, uint32_t controller, uint32_t lun, const char *path, msh_err *err);
+/* Marks a device as assigned by the VM's document: it is up, reservations share it, and nothing ever removes it.
+ * already_exists for a known device or instance. */
+msh_code msh_resvs_boot_device(msh_resvs *t, const char *path, uint32_t vf, const char *instance,
+                               msh_err *err);
 
 /* Names it, chooses slot and guest path; no effect. On failure nothing changed.
  * invalid_argument: a malformed want. permission_denied: no_writable. resource_exhausted: no free slot, too

@@ -63,7 +63,7 @@ static inline void rig_no_effect(msh_resvs *t)
         fail_msg("an effect nobody expected: %s %s", msh_op_text(e.op), e.facts.want.path);
 }
 
-/* The next effect is `text`: "attach /a 0:1", "mount /a 0:1:0" (slot and partition), "add /d #0", "mount /d #0". */
+/* The next effect is `text`: "attach /a 0:1", "mount /a 0:1:0" (slot and partition), "add /d #0", "mount /d #0", "assign /x:0" (vf). */
 static inline msh_effect rig_starts(msh_resvs *t, const char *text)
 {
     msh_effect e;
@@ -72,6 +72,8 @@ static inline msh_effect rig_starts(msh_resvs *t, const char *text)
         fail_msg("no effect, expected: %s", text);
     if (e.facts.want.bus == MSH_BUS_PLAN9)
         snprintf(is, sizeof is, "%s %s #%" PRIu64, msh_op_text(e.op), e.facts.want.path, e.facts.share);
+    else if (e.facts.want.bus == MSH_BUS_VPCI)
+        snprintf(is, sizeof is, "%s %s:%u", msh_op_text(e.op), e.facts.want.path, e.facts.want.vf);
     else if (e.op == MSH_OP_MOUNT || e.op == MSH_OP_UNMOUNT)
         snprintf(is, sizeof is, "%s %s %u:%u:%u", msh_op_text(e.op), e.facts.want.path, e.facts.controller,
                  e.facts.lun, e.facts.want.partition);

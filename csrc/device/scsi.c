@@ -19,8 +19,10 @@ static msh_code agrees(const msh_parent *p, const msh_want *want, msh_err *err)
     if (p->boot)
         return msh_fail(err, MSH_FAILED_PRECONDITION, "disk %.120s is a boot disk of this VM", want->path);
     if (p->want.read_only != want->read_only)
-        return msh_fail(err, MSH_FAILED_PRECONDITION, "disk %.120s is in use %s", want->path,
-                        p->want.read_only ? "read-only" : "writable");
+        return msh_fail(err, MSH_FAILED_PRECONDITION,
+                        "disk %.120s is in use %s in this VM and cannot be %s at the same time", want->path,
+                        p->want.read_only ? "read-only" : "writable",
+                        want->read_only ? "read-only" : "writable");
     if (!msh_text_same(type_of(&p->want), type_of(want), false) ||
         !msh_text_same(p->want.provider, want->provider, false))
         return msh_fail(err, MSH_FAILED_PRECONDITION, "disk %.120s is in use as %s %s", want->path,
@@ -98,5 +100,15 @@ static msh_op down(uint8_t left)
     return left == 2 ? MSH_OP_EJECT : MSH_OP_DETACH;
 }
 
-const msh_bus_ops msh_scsi = {MSH_BUS_SCSI, MSH_OP_ATTACH, same,       agrees,    check,
-                              place,        unplace,       guest_path, ways_down, down};
+const msh_bus_ops msh_scsi = {.bus = MSH_BUS_SCSI,
+                              .up = MSH_OP_ATTACH,
+                              .same = same,
+                              .agrees = agrees,
+                              .check = check,
+                              .place = place,
+                              .unplace = unplace,
+                              .guest_path = guest_path,
+                              .ways_down = ways_down,
+                              .down = down,
+                              .mount_up = MSH_OP_MOUNT,
+                              .mount_ways_down = 1};

@@ -175,6 +175,7 @@ msh_code msh_mount_take(msh_resvs *t, const msh_want *want, const msh_facts *fac
     msh_want w = *want;
     const msh_bus_ops *bus = want->bus == MSH_BUS_SCSI    ? &msh_scsi
                              : want->bus == MSH_BUS_PLAN9 ? &msh_plan9
+                             : want->bus == MSH_BUS_VPCI  ? &msh_vpci
                                                           : NULL;
     if (bus == NULL)
         return msh_fail(err, MSH_INVALID_ARGUMENT, "no such bus");
@@ -281,6 +282,28 @@ msh_code msh_resvs_boot_disk(msh_resvs *t, uint32_t controller, uint32_t lun, co
     t->counts.parents--;
     t->counts.slots_used--;
     t->counts.slots_boot++;
+    return MSH_OK;
+}
+
+msh_code msh_resvs_boot_device(msh_resvs *t, const char *path, uint32_t vf, const char *instance,
+                               msh_err *err)
+{
+    char clean[MSH_RESV_PATH + 1];
+    msh_want want = {.bus = MSH_BUS_VPCI, .path = clean, .vf = vf, .instance = instance};
+    msh_mount *m = NULL;
+    msh_code rc = msh_path_clean(path, t->config.fold_case, clean, err);
+    if (rc == MSH_OK && find_parent(t, &msh_vpci, &want) != NULL)
+        return msh_fail(err, MSH_ALREADY_EXISTS, "device %.120s is known already", clean);
+    if (rc == MSH_OK)
+        rc = msh_mount_take(t, &want, NULL, &m, err); /* the count that is taken here is never given back */
+    if (rc != MSH_OK)
+        return rc;
+    msh_parent *p = m->o.parent;
+    p->boot = true;
+    p->o.usable = m->o.usable = true;
+    p->o.down_left = msh_ways_down(t, &p->o);
+    t->counts.parents--;
+    t->counts.mounts--;
     return MSH_OK;
 }
 

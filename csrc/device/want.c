@@ -174,14 +174,19 @@ static bool copier_open(copier *c, size_t items, size_t text, void **memory)
 bool msh_want_copy(const msh_want *want, const char *path, msh_want *out, void **memory)
 {
     copier c;
-    size_t text = size_of(path) + size_of(want->type) + size_of(want->provider) + size_of_list(want->names);
+    size_t text = size_of(path) + size_of(want->type) + size_of(want->provider) + size_of(want->instance) +
+                  size_of_list(want->names);
     if (!copier_open(&c, want->names.n, text, memory))
         return false;
-    *out = (msh_want){.bus = want->bus, .read_only = want->read_only, .restrict_names = want->restrict_names};
+    *out = (msh_want){.bus = want->bus,
+                      .read_only = want->read_only,
+                      .restrict_names = want->restrict_names,
+                      .vf = want->vf};
     out->names = copy_list(&c, want->names);
     out->path = copy(&c, path);
     out->type = copy(&c, want->type);
     out->provider = copy(&c, want->provider);
+    out->instance = copy(&c, want->instance);
     return true;
 }
 

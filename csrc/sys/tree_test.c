@@ -40,6 +40,27 @@ static void a_block_node_is_made_once(void **state)
     assert_true(S_ISBLK(st.st_mode) && st.st_rdev == makedev(7, 3));
 }
 
+static void a_node_is_like_another_whatever_the_umask(void **state)
+{
+    (void)state;
+    need_root();
+    struct stat st, like;
+    msh_device_id id;
+    msh_err err = {0};
+    mode_t before = umask(077);
+    assert_int_equal(msh_mknod_like(in_dir("null"), "/dev/null", &id, NULL), MSH_OK);
+    umask(before);
+    assert_false(id.block);
+    assert_int_equal(id.major * 1000 + id.minor, 1003);
+    assert_int_equal(stat("/dev/null", &like), 0);
+    assert_int_equal(stat(in_dir("null"), &st), 0);
+    assert_true(st.st_mode == like.st_mode && st.st_rdev == like.st_rdev && st.st_gid == like.st_gid);
+    assert_int_equal(msh_mknod_like(in_dir("null"), "/dev/null", &id, NULL), MSH_ALREADY_EXISTS);
+    assert_int_equal(msh_mknod_like(in_dir("m"), "/etc", &id, &err), MSH_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.msg, "/etc is no device"));
+    assert_int_equal(msh_mknod_like(in_dir("m"), in_dir("absent"), &id, NULL), MSH_NOT_FOUND);
+}
+
 static void a_tree_goes_whatever_its_depth(void **state)
 {
     (void)state;
@@ -204,6 +225,7 @@ int main(void)
         IN_A_FOLDER(folders_are_made_as_far_as_missing),
         IN_A_FOLDER(a_sparse_file_takes_no_room_and_replaces_none),
         IN_A_FOLDER(a_block_node_is_made_once),
+        IN_A_FOLDER(a_node_is_like_another_whatever_the_umask),
         IN_A_FOLDER(a_tree_goes_whatever_its_depth),
         IN_A_FOLDER(names_that_are_none_are_refused),
         IN_A_FOLDER(links_go_and_what_they_point_to_stays),

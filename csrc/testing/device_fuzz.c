@@ -33,6 +33,14 @@ static void take_want(msh_fuzz *in, msh_want *w, char path[32])
         w->partition = a >> 2 & 3;
         w->mount.read_only = (a & 16) != 0;
         w->mount.options = (msh_texts){options + b % 5, b >> 6};
+    } else if (a & 128) {
+        static const char *const instances[] = {"00000000-0000-4000-8000-000000000001",
+                                                "00000000-0000-4000-8000-000000000002",
+                                                "00000000-0000-4000-8000-00000000000A", NULL};
+        w->bus = MSH_BUS_VPCI;
+        w->read_only = false;
+        w->vf = a >> 2 & 3;
+        w->instance = instances[b & 3];
     } else {
         w->restrict_names = (a & 16) != 0;
         w->names = (msh_texts){options + b % 5, a & 16 ? b >> 6 : 0};
@@ -103,6 +111,8 @@ static void restore(book *b, msh_fuzz *in)
         f.share = f.lun;
         f.lun = f.controller = 0;
         f.port = MSH_PLAN9_PORT;
+    } else if (f.want.bus == MSH_BUS_VPCI) {
+        f.lun = f.controller = 0;
     }
     f.held = fuzz_byte(in) & 1 ? MSH_HELD_MAPPED : MSH_HELD_INTENDED;
     msh_resv r = fuzz_byte(in);

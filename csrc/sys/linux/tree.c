@@ -70,3 +70,21 @@ msh_code msh_mknod_block(const char *path, uint32_t major, uint32_t minor, unsig
         return MSH_OK;
     return msh_fail_errno(err, e, "make block node %s", path);
 }
+
+msh_code msh_mknod_like(const char *path, const char *like, msh_device_id *out, msh_err *err)
+{
+    struct stat st;
+    if (stat(like, &st) != 0)
+        return msh_fail_errno(err, errno, "look at %s", like);
+    if (!S_ISBLK(st.st_mode) && !S_ISCHR(st.st_mode))
+        return msh_fail(err, MSH_INVALID_ARGUMENT, "%s is no device", like);
+    if (mknod(path, (st.st_mode & S_IFMT) | 0600, st.st_rdev) != 0)
+        return msh_fail_errno(err, errno, "make device node %s", path);
+    if (chown(path, st.st_uid, st.st_gid) != 0 || chmod(path, st.st_mode & 0777) != 0) {
+        msh_fail_errno(err, errno, "set the owner of device node %s", path);
+        unlink(path);
+        return err->code;
+    }
+    *out = (msh_device_id){S_ISBLK(st.st_mode), major(st.st_rdev), minor(st.st_rdev)};
+    return MSH_OK;
+}

@@ -237,7 +237,7 @@ function bridge:close() end
 -- Device reservations ----------------------------------------------------------------------------------------------
 
 ---@class moonshim.DeviceWant
----@field bus "scsi"|"plan9"
+---@field bus "scsi"|"plan9"|"vpci"
 ---@field path string absolute, links followed
 ---@field read_only boolean?
 ---@field type string? scsi: VirtualDisk (default), PassThru, ExtensibleVirtualDisk
@@ -246,6 +246,8 @@ function bridge:close() end
 ---@field mount { read_only: boolean?, encrypted: boolean?, ensure_filesystem: boolean?, filesystem: string?, block_dev: boolean?, options: string[]? }? scsi
 ---@field restrict boolean? plan9: only `names` are visible
 ---@field names string[]? plan9
+---@field vf integer? vpci: virtual function
+---@field instance string? vpci: a fresh GUID, lower case; in facts the one that the device has
 
 ---@class moonshim.DeviceFacts: moonshim.DeviceWant
 ---@field guest_path string?
@@ -256,10 +258,10 @@ function bridge:close() end
 
 ---@class moonshim.DeviceEffect: moonshim.DeviceFacts
 ---@field id integer
----@field op "attach"|"add"|"mount"|"unmount"|"eject"|"detach"|"remove"
+---@field op "attach"|"add"|"mount"|"unmount"|"eject"|"detach"|"remove"|"assign"|"wait"
 
----@param config { scsi: { controllers: integer?, luns: integer?, boot: table[]? }?, plan9: { no_writable: boolean? }?, no_eject: boolean?, fold_case: boolean? }?
----@return moonshim.devices? table boot disks are { controller, lun, path }
+---@param config { scsi: { controllers: integer?, luns: integer?, boot: table[]? }?, plan9: { no_writable: boolean? }?, vpci: { boot: table[]? }?, no_eject: boolean?, fold_case: boolean? }?
+---@return moonshim.devices? table boot disks are { controller, lun, path }, boot devices { path=, vf=, instance= }
 ---@return moonshim.Error? err
 function core.devices(config) end
 
@@ -353,6 +355,13 @@ function core.sys.loop_verify(device, done) end
 ---@return true? ok
 ---@return moonshim.Error? err
 function core.sys.mknod_block(path, major, minor, mode) end
+
+---A node like the device at `like`: its kind, number, owner and mode.
+---@param path string nothing may be there
+---@param like string
+---@return { block: boolean, major: integer, minor: integer }? device
+---@return moonshim.Error? err `invalid_argument` when `like` is no device
+function core.sys.mknod_like(path, like) end
 
 ---A detached copy of the mount at `path`. The caller closes the descriptor by sys.close.
 ---@param want { path: string, read_only: boolean?, recursive: boolean?, file: boolean? }

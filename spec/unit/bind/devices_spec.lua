@@ -87,10 +87,55 @@ describe("a reservation", function()
   end)
 end)
 
+describe("devices of the PCI bus", function()
+  local G1, G2 = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+
+  it("are assigned, seen and removed under the instance of the first want [#306] [#309] [#312]", function()
+    local id, facts = t:make { bus = "vpci", path = "/dev/x", vf = 2, instance = G1 }
+    assert.same({ bus = "vpci", path = "/dev/x", vf = 2, instance = G1, read_only = false }, facts)
+    assert.equal(G1, select(2, t:make { bus = "vpci", path = "/dev/x", vf = 2, instance = G2 }).instance)
+    t:aim(id, "mapped")
+    for _, op in ipairs { "assign", "wait" } do
+      local e = t:effect()
+      assert.equal(op, e.op)
+      assert.equal(G1, e.instance)
+      t:done(e.id, "ok")
+    end
+    assert.equal(id, (t:settled()))
+    t:aim("2", "released")
+    assert.equal("2", (t:settled()))
+    t:aim(id, "released")
+    local e = t:effect()
+    assert.equal("remove", e.op)
+    t:done(e.id, "ok")
+    assert.equal(0, t:counts().parents)
+  end)
+
+  it("come back after a crash by their facts", function()
+    local _, facts = t:make { bus = "vpci", path = "/dev/x", instance = G1 }
+    local after = core.devices {}
+    assert.is_true(after:restore("7", facts, "mapped"))
+    assert.equal("up", after:dump()[1].mount.state)
+    after:close()
+  end)
+
+  it("may be there from the VM's document, and are shared then [#323]", function()
+    local booted = core.devices { vpci = { boot = { { path = "/dev/gpu", instance = G1 } } } }
+    local id, facts = booted:make { bus = "vpci", path = "/dev/gpu", instance = G2 }
+    assert.equal(G1, facts.instance)
+    booted:aim(id, "mapped")
+    assert.is_nil(booted:effect())
+    booted:close()
+    assert.equal("invalid_argument", select(2, core.devices { vpci = { boot = { { path = "/dev/gpu", instance = "x" } } } }).code)
+  end)
+end)
+
 describe("wrong arguments to a device table", function()
   for name, call in pairs {
     ["no bus"] = function() t:make { path = "/x" } end,
     ["a bus that is none"] = function() t:make { bus = "usb", path = "/x" } end,
+    ["a device without an instance"] = function() t:make { bus = "vpci", path = "/x" } end,
+    ["a boot device that is none"] = function() core.devices { vpci = { boot = { 1 } } } end,
     ["a path with NUL"] = function() t:make { bus = "scsi", path = "/x\0" } end,
     ["options that are no list of texts"] = function() t:make { bus = "scsi", path = "/x", mount = { options = { 1 } } } end,
     ["a partition beyond all"] = function() t:make { bus = "scsi", path = "/x", partition = 1 << 20 } end,
