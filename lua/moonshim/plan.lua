@@ -66,35 +66,36 @@ local DEFAULT_LADDER = { { "TERM", wait = 10000 }, { "KILL", wait = 10000 } }
 -- ---------------------------------------------------------------------------------------------------------------
 -- Which receipts
 
-local function wanted(spec)
-  local include = spec.include
-  if type(include) == "function" then
-    return include
-  end
-  local function named(r)
-    for _, entry in ipairs(include or {}) do
-      if r.name == entry or r.owner == entry or r.owner:sub(1, #entry + 1) == entry .. "/" then
-        return true
-      end
-    end
-    return false
-  end
-  return named
+local function is_below(owner, base)
+  return owner == base or owner:sub(1, #base + 1) == base .. "/"
 end
 
 local function root_of(owner)
   return owner:match("^[^/]+")
 end
 
--- Everything that goes: what is below the owner, and what the goal takes along: debts of the VM that stand on one of these.
+-- spec.include as a predicate.
+local function wanted(include)
+  if type(include) == "function" then
+    return include
+  end
+  return function(r)
+    for _, entry in ipairs(include) do
+      if r.name == entry or is_below(r.owner, entry) then
+        return true
+      end
+    end
+    return false
+  end
+end
+
+-- Everything that goes: what is below the owner, what the caller includes, and debts of the VM that stand on one of these.
 local function gather(ledger, spec)
   local set, queue = {}, ledger:under(spec.owner)
-  if spec.include then
-    local want = wanted(spec)
-    for _, r in ipairs(ledger:all()) do
-      if want(r) then
-        queue[#queue + 1] = r
-      end
+  local also = spec.include and wanted(spec.include)
+  for _, r in ipairs(also and ledger:all() or {}) do
+    if also(r) then
+      queue[#queue + 1] = r
     end
   end
   for _, r in ipairs(queue) do
@@ -145,7 +146,7 @@ local function step_of(ledger, r, spec)
   step.ends_world = k.ends_world
   if step.ends_world and step.on_failure == "debt" then
     step.on_failure = "continue"
-  elseif goal ~= "crash" and r.owner ~= spec.owner and r.owner == root_of(spec.owner) then
+  elseif goal ~= "crash" and r.state == "owed" and not is_below(r.owner, spec.owner) then
     step.on_failure = "debt" -- taken along: the VM owes it already
   end
   for key, value in pairs(d.args) do
@@ -287,7 +288,7 @@ end
 
 local function below(ledger, owner)
   for path, job in pairs(ledger.runs) do
-    if path:sub(1, #owner + 1) == owner .. "/" then
+    if path ~= owner and is_below(path, owner) then
       return job
     end
   end
