@@ -51,7 +51,7 @@ describe("flush_before_detach", function()
   it("stops with TERM, QUIT and KILL", function()
     local _, process = named(steps_of { rootfs = "/" }, "process")
     local signals = {}
-    for i, rung in ipairs(process.ladder) do signals[i] = rung.signal .. " " .. rung.wait_ms end
+    for i, rung in ipairs(process.ladder) do signals[i] = ("%s %d"):format(rung.signal, rung.wait_ms) end
     assert.same({ "TERM 2000", "QUIT 1000", "KILL 10000" }, signals)
   end)
 end)

@@ -122,6 +122,14 @@ function Process:kill(signal)
   if not self.code then uv.kill(self.pid, signal) end
 end
 
+---Sends a signal again and again until the program ends. (Signals do not queue: of three at once, one may arrive.)
+function Process:insist(signal)
+  self:until_("end of the program", function()
+    self:kill(signal)
+    return self.open == 0
+  end)
+end
+
 ---`moonshim ARGS...`
 function command.moonshim(args, opts) return command.execute(command.program, args, opts) end
 

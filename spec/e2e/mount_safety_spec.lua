@@ -76,10 +76,7 @@ describe("a folder that a user mounted in", function()
       { "/bin/sh", "-c", "cd /data/a/b; exec 9</data/top; trap '' TERM INT; sleep 600 & echo up; sleep 600" },
       { "--mount", mount("/data") }))
     process:wait_for("up\n")
-    process:kill("sigint")
-    process:kill("sigint")
-    process:kill("sigint")
-    process:wait()
+    process:insist("sigint")
   end)
 
   it("is there when moonshim is killed while it runs, and cleaned up after", function()

@@ -79,7 +79,7 @@ describe("moonshim run with a pod file", function()
       end)
     end
 
-    it("is ended by three INTs, whatever it does", function()
+    it("is ended by INTs that do not stop, whatever it does", function()
       local process = command.spawn(command.program, { "run", pod_file("stubborn.lua", [[
         return require("moonshim").pod {
           name = "stubborn",
@@ -87,8 +87,10 @@ describe("moonshim run with a pod file", function()
             args = { "sh", "-c", "trap '' TERM INT; echo up; while :; do sleep 0.05; done" } } },
         }]]) })
       process:wait_for("up")
-      for _ = 1, 3 do process:kill("sigint") end
-      assert.equal(130, process:wait().code)
+      process:insist("sigint")
+      local result = process:wait()
+      -- The last of them may meet a program that has released everything and is on its way out.
+      assert.is_true(result.code == 130 or result.signal == 2, result.err)
     end)
 
     it("is rolled back when the signal comes while it is being made", function()
