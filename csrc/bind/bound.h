@@ -13,6 +13,7 @@ void msh_l_open_devices(lua_State *L);   /* function core.devices */
 void msh_l_open_sys(lua_State *L);       /* table core.sys */
 void msh_l_open_process(lua_State *L);   /* adds to the table core.sys on top of the stack */
 void msh_l_open_relay(lua_State *L);     /* function core.relay */
+void msh_l_open_terminal(lua_State *L);  /* table core.terminal */
 
 /* The native stream of the stream object at `idx`, which stays its owner; NULL when it is closed. Raises for another
  * type. */

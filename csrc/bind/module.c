@@ -84,7 +84,7 @@ LUALIB_API int luaopen_moonshim_core(lua_State *L)
     } parts[] = {{"json", msh_l_open_json},           {"script", msh_l_open_script},
                  {"transport", msh_l_open_transport}, {"bridge", msh_l_open_bridge},
                  {"devices", msh_l_open_devices},     {"sys", msh_l_open_sys},
-                 {"relay", msh_l_open_relay}};
+                 {"relay", msh_l_open_relay},         {"terminal", msh_l_open_terminal}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         parts[i].open(L);
         lua_setfield(L, -2, parts[i].name);
