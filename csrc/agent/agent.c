@@ -42,7 +42,7 @@ int msh_agent_main(const msh_agent_options *o)
         msh_fail(&err, MSH_INTERNAL, "event loop: %s", uv_strerror(rc));
     else
         open_parts(&a, &err);
-    if (err.code != MSH_OK) {
+    if (err.code != MSH_OK || a.runtime == NULL) {
         msh_warn("agent: %s", err.msg);
         return 1;
     }

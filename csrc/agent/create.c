@@ -5,6 +5,7 @@
 #include "agent/effects.h"
 #include "agent/fs.h"
 #include "agent/layers.h"
+#include "agent/limits.h"
 #include "agent/paths.h"
 #include "agent/program.h"
 #include "agent/shares.h"
@@ -29,6 +30,27 @@ typedef struct create {
     int mine[3];
     msh_err err;
 } create;
+
+static msh_container *sandbox_of(msh_agent *a, const char *pod)
+{
+    for (msh_node *n = a->containers.next; n != &a->containers; n = n->next) {
+        msh_container *c = MSH_LIST_OF(n, msh_container, node);
+        if (c->what.kind == MSH_SANDBOX && strcmp(c->what.sandbox, pod) == 0)
+            return c;
+    }
+    return NULL;
+}
+
+/* The sandbox may have gone, and the bundle may have come, while the request waited for its turn. */
+static void create_begin(void *ctx)
+{
+    create *k = ctx;
+    const msh_container *c = k->container;
+    msh_agent *a = c->agent;
+    if (c->what.kind == MSH_WORKLOAD && sandbox_of(a, c->what.sandbox) == NULL)
+        msh_fail(&k->err, MSH_UNKNOWN, "sandbox %.80s does not exist", c->what.sandbox);
+    k->keep_bundle = msh_bundle_by_container(a, c->id) != NULL || msh_bundle_by_root(a, c->rootfs) != NULL;
+}
 
 /* ---- on a pool thread ---- */
 
@@ -92,6 +114,8 @@ static void create_work(void *ctx)
     create *k = ctx;
     msh_container *c = k->container;
     msh_err *err = &k->err;
+    if (err->code != MSH_OK)
+        return;
     char hostname[256], pod[600];
     int root = -1;
     msh_spec_world world;
@@ -109,6 +133,8 @@ static void create_work(void *ctx)
     if (rc == MSH_OK && c->what.kind == MSH_SANDBOX) {
         snprintf(pod, sizeof pod, "/pods/%s", c->what.sandbox);
         rc = msh_inner_cgroup_create(pod, err);
+        if (rc == MSH_OK)
+            rc = msh_limits_apply(msh_json_get(msh_json_get(k->spec, "linux"), "resources"), pod, err);
     }
     if (rc == MSH_OK)
         rc = make(k, root, err);
@@ -160,16 +186,6 @@ static bool private_pids(const json_t *spec)
             return path == NULL || path[0] == '\0';
     }
     return false;
-}
-
-static msh_container *sandbox_of(msh_agent *a, const char *pod)
-{
-    for (msh_node *n = a->containers.next; n != &a->containers; n = n->next) {
-        msh_container *c = MSH_LIST_OF(n, msh_container, node);
-        if (c->what.kind == MSH_SANDBOX && strcmp(c->what.sandbox, pod) == 0)
-            return c;
-    }
-    return NULL;
 }
 
 static msh_code find_root(msh_container *c, char *root, size_t size, msh_err *err)
@@ -322,6 +338,7 @@ void msh_on_create(msh_request *r)
         msh_task t = {.key = {msh_key_of("container", c->id, false),
                               msh_key_of("container", c->what.sandbox, true),
                               msh_key_of("path", c->rootfs, true)},
+                      .begin = create_begin,
                       .work = create_work,
                       .done = create_done,
                       .ctx = k};

@@ -32,7 +32,7 @@ msh_code msh_remove_ours(const char *path, msh_err *err)
     return msh_remove_tree(path, err);
 }
 
-/* The folders that a sandbox shares with its pod hold mounts of its containers. */
+/* The folders that a sandbox shares with its pod hold mounts of its containers; a container on its own may have them, too. */
 static void unmount_shared(const char *root)
 {
     static const char *const names[] = {"sandboxMounts", "sandboxTmpfsMounts", "hugepages"};
@@ -63,8 +63,9 @@ void msh_undo_create(const msh_container *c, bool keep_bundle)
     msh_err err = {0};
     char path[MSH_PATH_MAX];
     msh_inner_cgroup_remove(c->cgroup);
-    if (c->what.kind == MSH_SANDBOX) {
+    if (c->what.kind != MSH_WORKLOAD)
         unmount_shared(c->root);
+    if (c->what.kind == MSH_SANDBOX) {
         snprintf(path, sizeof path, "/pods/%s", c->what.sandbox);
         msh_inner_cgroup_remove(path);
     }
@@ -93,18 +94,21 @@ static void delete_work(void *ctx)
     delete_job *d = ctx;
     msh_container *c = d->container;
     msh_err *err = &d->err;
-    msh_code rc = MSH_OK;
+    msh_code rc = err->code;
+    if (rc != MSH_OK)
+        return;
     if (c != NULL) {
         msh_runtime *rt = c->agent->runtime;
         if ((rc = rt->ops->remove(rt, c->id, err)) != MSH_OK)
             return;
         msh_inner_cgroup_kill(c->cgroup, 200);
         msh_inner_cgroup_remove(c->cgroup);
+        if (c->what.kind != MSH_WORKLOAD)
+            unmount_shared(c->root);
         if (c->what.kind == MSH_SANDBOX) {
             char pod[600];
             snprintf(pod, sizeof pod, "/pods/%s", c->what.sandbox);
             msh_inner_cgroup_remove(pod);
-            unmount_shared(c->root);
             if (strcmp(c->root, c->bundle) != 0)
                 rc = msh_remove_ours(c->root, err);
         }
@@ -124,6 +128,43 @@ static void delete_free(delete_job *d)
     free(d->bundle);
     free(d->scratch);
     free(d);
+}
+
+/* What there is to delete, or why not; nothing else works on this container now. */
+static void delete_begin(void *ctx)
+{
+    delete_job *d = ctx;
+    msh_agent *a = d->request->agent;
+    msh_container *c = msh_container_find(a, d->request->container);
+    msh_bundle_record *b = msh_bundle_by_container(a, d->request->container);
+    const char *why = NULL;
+    if (b == NULL && c != NULL)
+        b = msh_bundle_by_root(a, c->rootfs);
+    d->err.hresult = MSH_HR_INVALID_STATE;
+    if (c == NULL && b == NULL) {
+        d->err.hresult = MSH_HR_SYSTEM_NOT_FOUND;
+        why = "it is gone already";
+    } else if (c != NULL && c->state == MSH_RUNNING) {
+        why = "the container is running";
+    } else if (b != NULL && b->mounted) {
+        why = "its layers are still combined: remove them first";
+    }
+    if (why != NULL) {
+        int32_t hresult = d->err.hresult;
+        msh_fail(&d->err, MSH_FAILED_PRECONDITION, "%s", why);
+        d->err.hresult = hresult;
+        return;
+    }
+    d->err.hresult = 0;
+    const char *bundle = c != NULL ? c->bundle : b->bound || b->scratch[0] != '\0' ? b->bundle : "";
+    d->container = c;
+    d->bound = b != NULL && b->bound;
+    d->bundle = strdup(msh_share_holds(a, bundle) ? "" : bundle);
+    d->scratch = strdup(b == NULL || msh_share_holds(a, b->scratch) ? "" : b->scratch);
+    if (d->bundle == NULL || d->scratch == NULL)
+        msh_fail(&d->err, MSH_RESOURCE_EXHAUSTED, "no memory");
+    else if (c != NULL && c->init != NULL && !c->init->exited)
+        kill(c->init->pid, SIGKILL); /* created, never started */
 }
 
 static void delete_done(void *ctx)
@@ -147,46 +188,24 @@ void msh_on_delete_state(msh_request *r)
 {
     msh_agent *a = r->agent;
     msh_err err = {0};
-    msh_container *c = msh_container_find(a, r->container);
-    msh_bundle_record *b = msh_bundle_by_container(a, r->container);
-    if (b == NULL && c != NULL)
-        b = msh_bundle_by_root(a, c->rootfs);
-    if ((c == NULL && b == NULL) || (c != NULL && c->state == MSH_CREATING)) {
-        if (c == NULL)
-            msh_refuse(r, MSH_HR_SYSTEM_NOT_FOUND, NULL);
-        else
-            msh_refuse(r, MSH_HR_FAIL, "the container is being created");
-        return;
-    }
-    if (c != NULL && (c->state == MSH_RUNNING || c->starting)) {
-        msh_refuse(r, MSH_HR_INVALID_STATE, "the container is running");
-        return;
-    }
-    if (b != NULL && b->mounted) {
-        msh_refuse(r, MSH_HR_INVALID_STATE, "its layers are still combined: remove them first");
+    const msh_container *c = msh_container_find(a, r->container);
+    if (c != NULL && c->state == MSH_CREATING) {
+        msh_refuse(r, MSH_HR_FAIL, "the container is being created");
         return;
     }
     delete_job *d = calloc(1, sizeof *d);
-    if (d != NULL) {
-        const char *bundle = c != NULL ? c->bundle : b->bound || b->scratch[0] != '\0' ? b->bundle : "";
-        *d = (delete_job){.request = r, .container = c, .bound = b != NULL && b->bound};
-        d->bundle = strdup(msh_share_holds(a, bundle) ? "" : bundle);
-        d->scratch = strdup(b == NULL || msh_share_holds(a, b->scratch) ? "" : b->scratch);
+    if (d == NULL) {
+        msh_refuse(r, MSH_HR_FAIL, "no memory");
+        return;
     }
+    d->request = r;
     msh_task t = {.key = {msh_key_of("container", r->container, false)},
+                  .begin = delete_begin,
                   .work = delete_work,
                   .done = delete_done,
                   .ctx = d};
-    if (d == NULL || d->bundle == NULL || d->scratch == NULL)
-        msh_fail(&err, MSH_RESOURCE_EXHAUSTED, "no memory");
-    else
-        msh_tasks_submit(a->tasks, &t, &err);
-    if (err.code != MSH_OK) {
-        if (d != NULL)
-            delete_free(d);
+    if (msh_tasks_submit(a->tasks, &t, &err) != MSH_OK) {
+        delete_free(d);
         msh_refuse_err(r, &err);
-        return;
     }
-    if (c != NULL && c->init != NULL && !c->init->exited)
-        kill(c->init->pid, SIGKILL); /* created, never started */
 }

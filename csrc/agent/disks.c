@@ -37,11 +37,14 @@ typedef struct disk_job {
 
 int msh_probe_filesystem(int fd, const char **type)
 {
-    unsigned char magic[2];
-    ssize_t n = pread(fd, magic, sizeof magic, 1024 + 56);
+    unsigned char super[58]; /* as much of a super block as tells */
+    static const unsigned char erofs[4] = {0xe2, 0xe1, 0xf5, 0xe0};
+    ssize_t n = pread(fd, super, sizeof super, 1024);
     if (n < 0)
         return -1;
-    *type = n == (ssize_t)sizeof magic && magic[0] == 0x53 && magic[1] == 0xef ? "ext4" : "";
+    *type = n >= 4 && memcmp(super, erofs, sizeof erofs) == 0                      ? "erofs"
+            : n == (ssize_t)sizeof super && super[56] == 0x53 && super[57] == 0xef ? "ext4"
+                                                                                   : "";
     return 0;
 }
 
@@ -174,7 +177,8 @@ static msh_code settle_type(const disk_job *j, int *fd, const char *node, const 
     *type = j->filesystem[0] != '\0' ? j->filesystem : found;
     if ((*type)[0] == '\0')
         return msh_fail(err, MSH_FAILED_PRECONDITION,
-                        "disk %u:%u has no file system that is known here (ext4 is)", j->controller, j->lun);
+                        "disk %u:%u has no file system that is known here (ext4 and erofs are)",
+                        j->controller, j->lun);
     return MSH_OK;
 }
 
@@ -228,26 +232,28 @@ static msh_code unlink_device(const disk_job *j, msh_err *err)
     return rc == MSH_NOT_FOUND ? MSH_OK : rc;
 }
 
+static void mount_once(disk_job *j, const char *node, const char *type)
+{
+    msh_err ignored = {0};
+    if (msh_mounts_below(j->path) > 0)
+        msh_fail(&j->err, MSH_ALREADY_EXISTS, "%s is a mount point already", j->path);
+    else if (mount_disk(j, node, type, &j->err) != MSH_OK)
+        msh_unmount_point(j->path, &ignored);
+}
+
 static void add_work(void *ctx)
 {
     disk_job *j = ctx;
-    msh_err ignored = {0};
     char node[256];
     const char *type = "";
     int fd = -1;
     msh_code rc = open_device(j, O_RDONLY, node, sizeof node, &fd, &j->err);
-    if (rc != MSH_OK || j->path[0] == '\0')
-        goto out;
-    if (j->block_dev) {
-        rc = link_device(j, node, &j->err);
-        goto out;
+    if (rc == MSH_OK && j->path[0] != '\0' && j->block_dev) {
+        link_device(j, node, &j->err);
+    } else if (rc == MSH_OK && j->path[0] != '\0') {
+        if (settle_type(j, &fd, node, &type, &j->err) == MSH_OK)
+            mount_once(j, node, type);
     }
-    rc = settle_type(j, &fd, node, &type, &j->err);
-    if (rc == MSH_OK && msh_mounts_below(j->path) > 0)
-        rc = msh_fail(&j->err, MSH_ALREADY_EXISTS, "%s is a mount point already", j->path);
-    else if (rc == MSH_OK && (rc = mount_disk(j, node, type, &j->err)) != MSH_OK)
-        msh_unmount_point(j->path, &ignored);
-out:
     msh_fd_close(&fd);
 }
 

@@ -11,6 +11,6 @@ void msh_disk_add(msh_request *r, const json_t *settings);
 void msh_disk_remove(msh_request *r, const json_t *settings);
 void msh_scsi_remove(msh_request *r, const json_t *settings);
 
-/* "ext4" or "" by the super block of an open device or file. -1 with errno when it cannot be read. */
+/* "ext4", "erofs" or "" by the super block of an open device or file. -1 with errno when it cannot be read. */
 int msh_probe_filesystem(int fd, const char **type);
 #endif

@@ -21,6 +21,7 @@ typedef struct exec_job {
     msh_container *container; /* NULL for external */
     msh_process_kind kind;
     msh_stdio io;
+    char *id; /* of the container */
     json_t *params;
     json_t *process; /* exec: as the runtime gets it */
     pid_t init;
@@ -31,11 +32,26 @@ typedef struct exec_job {
     msh_err err;
 } exec_job;
 
+/* The container may have ended or gone while the request waited for its turn. */
+static void exec_begin(void *ctx)
+{
+    exec_job *x = ctx;
+    msh_container *c = x->container = msh_container_find(x->request->agent, x->id);
+    if (c == NULL || c->init == NULL || (x->kind == MSH_EXEC && c->init->exited)) {
+        msh_fail(&x->err, MSH_FAILED_PRECONDITION, "the container has ended");
+        x->err.hresult = c == NULL ? MSH_HR_SYSTEM_NOT_FOUND : MSH_HR_SYSTEM_STOPPED;
+        return;
+    }
+    x->init = c->init->pid;
+}
+
 /* ---- on a pool thread ---- */
 
 static void init_work(void *ctx)
 {
     exec_job *x = ctx;
+    if (x->err.code != MSH_OK)
+        return;
     msh_runtime *rt = x->request->agent->runtime;
     msh_code rc = msh_stdio_dial(x->request->agent, &x->io, x->sock, &x->err);
     if (rc == MSH_OK)
@@ -84,6 +100,8 @@ static void exec_work(void *ctx)
     msh_err *err = &x->err;
     msh_runtime *rt = x->request->agent->runtime;
     int child[3] = {-1, -1, -1};
+    if (err->code != MSH_OK)
+        return;
     int root = live_root(x->init);
     msh_code rc = root < 0 ? msh_fail_errno(err, errno, "root of the container") : MSH_OK;
     if (rc != MSH_OK)
@@ -168,10 +186,11 @@ static void external_work(void *ctx)
     const char *cwd = json_string_value(msh_json_get(x->params, "WorkingDirectory"));
     msh_code rc =
         env == NULL ? msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory") : arguments(x->params, &argv, err);
-    if (rc == MSH_OK && (argv[0] == NULL || argv[0][0] == '\0'))
+    const char *program = argv != NULL && argv[0] != NULL ? argv[0] : "";
+    if (rc == MSH_OK && program[0] == '\0')
         rc = msh_fail(err, MSH_INVALID_ARGUMENT, "the process names no program");
     if (rc == MSH_OK)
-        rc = msh_spawn_find(argv[0], MSH_GUEST_PATH, path, sizeof path, err);
+        rc = msh_spawn_find(program, MSH_GUEST_PATH, path, sizeof path, err);
     if (rc == MSH_OK)
         rc = msh_stdio_dial(a, &x->io, x->sock, err);
     if (rc == MSH_OK) {
@@ -202,6 +221,7 @@ static void finish(exec_job *x, pid_t pid)
     }
     json_decref(x->params);
     json_decref(x->process);
+    free(x->id);
     free(x);
 }
 
@@ -209,15 +229,17 @@ static void init_done(void *ctx)
 {
     exec_job *x = ctx;
     msh_container *c = x->container;
-    c->starting = false;
-    if (x->err.code == MSH_OK) {
+    pid_t pid = x->init;
+    if (c != NULL)
+        c->starting = false;
+    if (x->err.code == MSH_OK && c != NULL) {
         if (c->state == MSH_CREATED)
             c->state = MSH_RUNNING;
         msh_stdio_stream(c->agent, c->init->owner, &x->io, x->sock, c->stdio, true);
         if (c->init->exited)
             msh_streams_exited(c->agent->streams, c->init->owner);
     }
-    finish(x, c->init->pid);
+    finish(x, pid);
 }
 
 static void exec_done(void *ctx)
@@ -283,7 +305,6 @@ static msh_code prepare_exec(exec_job *x, msh_err *err)
         json_object_set_new(x->process, "rlimits", limits);
     if (msh_json_get(x->process, "user") == NULL)
         json_object_set_new(x->process, "user", json_pack("{s:i,s:i}", "uid", 0, "gid", 0));
-    x->init = c->init->pid;
     return x->process == NULL ? msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory") : MSH_OK;
 }
 
@@ -316,8 +337,12 @@ static msh_code submit(exec_job *x, msh_err *err)
     msh_agent *a = x->request->agent;
     msh_task t = {.work = external_work, .done = exec_done, .ctx = x};
     x->owner = ++a->serial;
-    if (x->kind != MSH_EXTERNAL)
-        t.key[0] = msh_key_of("container", x->container->id, x->kind == MSH_EXEC);
+    if (x->kind != MSH_EXTERNAL && (x->id = strdup(x->container->id)) == NULL)
+        return msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory");
+    if (x->kind != MSH_EXTERNAL) {
+        t.begin = exec_begin;
+        t.key[0] = msh_key_of("container", x->id, x->kind == MSH_EXEC);
+    }
     if (x->kind == MSH_EXEC)
         t.work = exec_work;
     if (x->kind == MSH_INIT) {
@@ -368,4 +393,4 @@ void msh_on_execute(msh_request *r)
         x->err = err;
         finish(x, 0);
     }
-}
+} /* NOLINT(clang-analyzer-unix.Malloc): the task has x */

@@ -24,8 +24,10 @@ typedef struct layers_job {
     char root[MSH_PATH_MAX], bundle[MSH_PATH_MAX], scratch[MSH_PATH_MAX], skeleton[128];
     json_t *layers; /* of cleaned paths, top-most first */
     json_t *points; /* "MountPoints" of the settings, or NULL */
-    bool bind;      /* Add: put the bundle on scratch */
-    bool bound;     /* result: it is */
+    char *container;
+    bool bind;     /* Add: put the bundle on scratch */
+    bool bound;    /* result: it is */
+    bool recorded; /* this Add made the record */
     msh_err err;
 } layers_job;
 
@@ -62,13 +64,13 @@ void msh_bundle_free(msh_bundle_record *b)
     free(b);
 }
 
-static msh_bundle_record *new_record(const layers_job *j, const char *container)
+static msh_bundle_record *new_record(const layers_job *j)
 {
     msh_bundle_record *b = calloc(1, sizeof *b);
     if (b == NULL)
         return NULL;
     msh_list_push(&j->request->agent->bundles, &b->node);
-    b->container = strdup(container);
+    b->container = strdup(j->container);
     b->root = strdup(j->root);
     b->bundle = strdup(j->bundle);
     b->scratch = strdup(j->scratch);
@@ -229,6 +231,8 @@ static void add_work(void *ctx)
     layers_job *j = ctx;
     msh_err *err = &j->err, ignored = {0};
     struct stat st;
+    if (err->code != MSH_OK)
+        return;
     msh_code rc = msh_mounts_below(j->root) > 0
                       ? msh_fail(err, MSH_ALREADY_EXISTS, "%s is a mount point already", j->root)
                       : MSH_OK;
@@ -277,13 +281,14 @@ static void job_free(layers_job *j)
 {
     json_decref(j->layers);
     json_decref(j->points);
+    free(j->container);
     free(j);
 }
 
 static void add_done(void *ctx)
 {
     layers_job *j = ctx;
-    msh_bundle_record *b = msh_bundle_by_root(j->request->agent, j->root);
+    msh_bundle_record *b = j->recorded ? msh_bundle_by_root(j->request->agent, j->root) : NULL;
     if (b != NULL && j->err.code == MSH_OK) {
         b->mounted = true;
         b->bound = j->bound;
@@ -349,11 +354,11 @@ static msh_code read_scratch(layers_job *j, const char *text, msh_err *err)
     return rc != MSH_OK ? rc : msh_own_path(j->request->agent, "ScratchPath", text, j->scratch, err);
 }
 
-static layers_job *read_job(msh_request *r, const json_t *settings, bool add, const char **container)
+static layers_job *read_job(msh_request *r, const json_t *settings, bool add)
 {
     msh_err err = {0};
     msh_reader in = msh_read(settings);
-    *container = msh_read_text(&in, "ContainerID");
+    const char *container = msh_read_text(&in, "ContainerID");
     const char *root = msh_read_text(&in, "ContainerRootPath"), *scratch = msh_read_text(&in, "ScratchPath");
     const json_t *layers = msh_read_array(&in, "Layers"), *points = msh_read_array(&in, "MountPoints");
     layers_job *j = in.bad != NULL ? NULL : calloc(1, sizeof *j);
@@ -363,8 +368,8 @@ static layers_job *read_job(msh_request *r, const json_t *settings, bool add, co
     }
     j->request = r;
     msh_code rc = msh_own_path(r->agent, "ContainerRootPath", root, j->root, &err);
-    if (rc == MSH_OK && add && (*container)[0] != '\0' && !msh_id_ok(*container))
-        rc = msh_fail(&err, MSH_INVALID_ARGUMENT, "ContainerID \"%.60s\" is not an id", *container);
+    if (rc == MSH_OK && add && container[0] != '\0' && !msh_id_ok(container))
+        rc = msh_fail(&err, MSH_INVALID_ARGUMENT, "ContainerID \"%.60s\" is not an id", container);
     if (rc == MSH_OK)
         msh_path_parent(j->root, j->bundle, sizeof j->bundle);
     if (rc == MSH_OK && add)
@@ -375,6 +380,8 @@ static layers_job *read_job(msh_request *r, const json_t *settings, bool add, co
         rc = read_scratch(j, scratch, &err);
     if (rc == MSH_OK && json_array_size(points) > POINTS_MAX)
         rc = msh_fail(&err, MSH_INVALID_ARGUMENT, "more than %u mount points", POINTS_MAX);
+    if (rc == MSH_OK && (j->container = strdup(container)) == NULL)
+        rc = msh_fail(&err, MSH_RESOURCE_EXHAUSTED, "no memory");
     if (rc != MSH_OK) {
         job_free(j);
         msh_refuse_err(r, &err);
@@ -384,53 +391,63 @@ static layers_job *read_job(msh_request *r, const json_t *settings, bool add, co
     return j;
 }
 
-static void submit(layers_job *j, const char *container, void (*work)(void *), void (*done)(void *))
+static void submit(layers_job *j, void (*begin)(void *), void (*work)(void *), void (*done)(void *))
 {
-    msh_task t = {.key = {msh_key_of("path", j->root, false), msh_key_of("container", container, false)},
+    msh_task t = {.key = {msh_key_of("path", j->root, false), msh_key_of("container", j->container, false)},
+                  .begin = begin,
                   .work = work,
                   .done = done,
                   .ctx = j};
-    if (container[0] == '\0')
+    if (j->container[0] == '\0')
         t.key[1] = (msh_key){0};
-    if (msh_tasks_submit(j->request->agent->tasks, &t, &j->err) != MSH_OK)
-        done(j);
+    msh_err err = {0};
+    if (msh_tasks_submit(j->request->agent->tasks, &t, &err) == MSH_OK)
+        return;
+    msh_refuse_err(j->request, &err);
+    job_free(j);
+}
+
+static void add_begin(void *ctx)
+{
+    layers_job *j = ctx;
+    msh_agent *a = j->request->agent;
+    msh_bundle_record *old = msh_bundle_by_root(a, j->root);
+    if (old != NULL && old->mounted) {
+        msh_fail(&j->err, MSH_ALREADY_EXISTS, "layers are combined at %s already", j->root);
+        return;
+    }
+    j->bound = old != NULL && old->bound; /* removed before and combined again, as after a failed create */
+    j->bind = !j->bound && j->scratch[0] != '\0' && !msh_path_below(j->scratch, j->bundle);
+    if (j->scratch[0] == '\0')
+        snprintf(j->skeleton, sizeof j->skeleton, MSH_STATE_DIR "/skeleton/%llu",
+                 (unsigned long long)++a->serial);
+    if (old != NULL)
+        msh_bundle_free(old);
+    if (new_record(j) == NULL)
+        msh_fail(&j->err, MSH_RESOURCE_EXHAUSTED, "no memory");
+    else
+        j->recorded = true;
+}
+
+static void remove_begin(void *ctx)
+{
+    layers_job *j = ctx;
+    const msh_bundle_record *b = msh_bundle_by_root(j->request->agent, j->root);
+    if (b != NULL)
+        snprintf(j->skeleton, sizeof j->skeleton, "%s", b->skeleton);
+    j->bound = b == NULL || b->bound;
 }
 
 void msh_layers_add(msh_request *r, const json_t *settings)
 {
-    const char *container;
-    layers_job *j = read_job(r, settings, true, &container);
-    if (j == NULL)
-        return;
-    msh_bundle_record *old = msh_bundle_by_root(r->agent, j->root);
-    if (old != NULL && !old->mounted) { /* removed before and combined again, as after a failed create */
-        j->bind = !old->bound && j->scratch[0] != '\0' && !msh_path_below(j->scratch, j->bundle);
-        j->bound = old->bound;
-        msh_bundle_free(old);
-        old = NULL;
-    } else {
-        j->bind = j->scratch[0] != '\0' && !msh_path_below(j->scratch, j->bundle);
-    }
-    if (j->scratch[0] == '\0')
-        snprintf(j->skeleton, sizeof j->skeleton, MSH_STATE_DIR "/skeleton/%llu",
-                 (unsigned long long)++r->agent->serial);
-    if (old != NULL || new_record(j, container) == NULL) {
-        msh_refuse(r, MSH_HR_FAIL, old != NULL ? "layers are combined there already" : "no memory");
-        job_free(j);
-        return;
-    }
-    submit(j, container, add_work, add_done);
+    layers_job *j = read_job(r, settings, true);
+    if (j != NULL)
+        submit(j, add_begin, add_work, add_done);
 }
 
 void msh_layers_remove(msh_request *r, const json_t *settings)
 {
-    const char *container;
-    layers_job *j = read_job(r, settings, false, &container);
-    if (j == NULL)
-        return;
-    msh_bundle_record *b = msh_bundle_by_root(r->agent, j->root);
-    if (b != NULL)
-        snprintf(j->skeleton, sizeof j->skeleton, "%s", b->skeleton);
-    j->bound = b == NULL || b->bound;
-    submit(j, b != NULL ? b->container : container, remove_work, remove_done);
+    layers_job *j = read_job(r, settings, false);
+    if (j != NULL)
+        submit(j, remove_begin, remove_work, remove_done);
 }

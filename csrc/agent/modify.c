@@ -4,6 +4,7 @@
 #include "agent/disks.h"
 #include "agent/layers.h"
 #include "agent/shares.h"
+#include "agent/vpci.h"
 #include "wire/gcs.h"
 #include <string.h>
 
@@ -14,7 +15,8 @@ static const struct {
 } resources[] = {{"MappedVirtualDisk", msh_disk_add, msh_disk_remove},
                  {"SCSIDevice", NULL, msh_scsi_remove},
                  {"MappedDirectory", msh_share_add, msh_share_remove},
-                 {"CombinedLayers", msh_layers_add, msh_layers_remove}};
+                 {"CombinedLayers", msh_layers_add, msh_layers_remove},
+                 {"VPCIDevice", msh_vpci_add, NULL}};
 
 void msh_on_modify(msh_request *r)
 {

@@ -54,6 +54,7 @@ static void answer_waits(msh_process *p)
     while (!msh_list_empty(&p->waits)) {
         wait_t *w = MSH_LIST_OF(p->waits.next, wait_t, node);
         p->collected = true;
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): settle takes it off the list */
         answer_code(settle(w), p->code);
     }
 }
@@ -125,8 +126,11 @@ msh_process *msh_process_find(msh_agent *a, const msh_container *c, pid_t pid)
 
 void msh_process_free(msh_process *p)
 {
-    while (!msh_list_empty(&p->waits))
-        msh_refuse(settle(MSH_LIST_OF(p->waits.next, wait_t, node)), MSH_HR_NOT_FOUND, NULL);
+    while (!msh_list_empty(&p->waits)) {
+        wait_t *w = MSH_LIST_OF(p->waits.next, wait_t, node);
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): as above */
+        msh_refuse(settle(w), MSH_HR_NOT_FOUND, NULL);
+    }
     if (p->kind == MSH_EXTERNAL)
         p->agent->n_externals--;
     if (p->container != NULL && p->container->init == p)

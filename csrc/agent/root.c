@@ -16,7 +16,7 @@
 
 /* What is taken from the host before its root goes away: detached copies of mounts. */
 typedef struct trees {
-    int usr, sockets, scsi, program;
+    int usr, sockets, scsi, vpci, program;
 } trees;
 
 static msh_code clone_tree(const char *path, uint64_t set, uint64_t clear, int *fd, msh_err *err)
@@ -48,6 +48,11 @@ static msh_code take(const char *run_dir, trees *t, msh_err *err)
     snprintf(path, sizeof path, "%s/scsi", run_dir);
     if ((rc = clone_tree(path, inert, MOUNT_ATTR_NODEV | MOUNT_ATTR_RDONLY, &t->scsi, err)) != MSH_OK)
         return rc;
+    snprintf(path, sizeof path, "%s/vpci", run_dir);
+    if (mkdir(path, 0700) != 0 && errno != EEXIST)
+        return msh_fail_errno(err, errno, "make %s", path);
+    if ((rc = clone_tree(path, inert, MOUNT_ATTR_NODEV | MOUNT_ATTR_RDONLY, &t->vpci, err)) != MSH_OK)
+        return rc;
     ssize_t n =
         readlink("/proc/self/exe", path, sizeof path - 1); /* the link itself leads into the old namespace */
     path[n > 0 ? n : 0] = '\0';
@@ -70,11 +75,11 @@ static msh_code folders(msh_err *err)
     static const struct {
         const char *path;
         mode_t mode;
-    } list[] = {{"usr", 0755},       {"etc", 0755},        {"proc", 0555},          {"sys", 0555},
-                {"dev", 0755},       {"run", 0755},        {"tmp", 01777},          {"root", 0700},
-                {"var", 0755},       {"var/tmp", 01777},   {"sbin", 0755},          {"mnt", 0755},
-                {"run/host", 0700},  {"run/host/s", 0700}, {"run/host/scsi", 0700}, {"run/gcs", 0700},
-                {"run/mounts", 0700}};
+    } list[] = {{"usr", 0755},      {"etc", 0755},        {"proc", 0555},          {"sys", 0555},
+                {"dev", 0755},      {"run", 0755},        {"tmp", 01777},          {"root", 0700},
+                {"var", 0755},      {"var/tmp", 01777},   {"sbin", 0755},          {"mnt", 0755},
+                {"run/host", 0700}, {"run/host/s", 0700}, {"run/host/scsi", 0700}, {"run/host/vpci", 0700},
+                {"run/gcs", 0700},  {"run/mounts", 0700}};
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
         if (mkdir(list[i].path, list[i].mode) != 0 || chmod(list[i].path, list[i].mode) != 0)
             return msh_fail_errno(err, errno, "make /%s", list[i].path);
@@ -234,7 +239,7 @@ static msh_code program(trees *t, msh_err *err)
 
 msh_code msh_root_enter(const char *run_dir, const msh_cgroups *cgroups, msh_err *err)
 {
-    trees t = {-1, -1, -1, -1};
+    trees t = {-1, -1, -1, -1, -1};
     msh_err mine = {0};
     msh_err *e = err != NULL ? err : &mine;
     msh_code rc = MSH_OK;
@@ -250,7 +255,8 @@ msh_code msh_root_enter(const char *run_dir, const msh_cgroups *cgroups, msh_err
     }
     if ((rc = folders(e)) == MSH_OK && (rc = place(&t.usr, "usr", e)) == MSH_OK &&
         (rc = place(&t.sockets, "run/host/s", e)) == MSH_OK &&
-        (rc = place(&t.scsi, "run/host/scsi", e)) == MSH_OK && (rc = program(&t, e)) == MSH_OK &&
+        (rc = place(&t.scsi, "run/host/scsi", e)) == MSH_OK &&
+        (rc = place(&t.vpci, "run/host/vpci", e)) == MSH_OK && (rc = program(&t, e)) == MSH_OK &&
         (rc = top_links(e)) == MSH_OK && (rc = etc_files(e)) == MSH_OK && (rc = devices(e)) == MSH_OK &&
         (rc = kernel_views(cgroups, e)) == MSH_OK)
         rc = become_root(e);
@@ -258,6 +264,7 @@ out:
     msh_fd_close(&t.usr);
     msh_fd_close(&t.sockets);
     msh_fd_close(&t.scsi);
+    msh_fd_close(&t.vpci);
     msh_fd_close(&t.program);
     return rc;
 }

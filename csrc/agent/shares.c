@@ -223,6 +223,14 @@ static void add_work(void *ctx)
         take_away(j->path, j->file, &ignored);
 }
 
+static void remove_begin(void *ctx)
+{
+    share_job *j = ctx;
+    const share *s = find(j->request->agent, j->path);
+    if (s != NULL)
+        memcpy(j->file, s->file, sizeof j->file); /* its Add may have ended just now */
+}
+
 static void remove_work(void *ctx)
 {
     share_job *j = ctx;
@@ -293,11 +301,12 @@ static share_job *read_job(msh_request *r, const json_t *settings)
     return j;
 }
 
-static void submit(share_job *j, void (*work)(void *), void (*done)(void *))
+static void submit(share_job *j, void (*begin)(void *), void (*work)(void *), void (*done)(void *))
 {
     msh_request *r = j->request;
     msh_err err = {0};
-    msh_task t = {.key = {msh_key_of("path", j->path, false)}, .work = work, .done = done, .ctx = j};
+    msh_task t = {
+        .key = {msh_key_of("path", j->path, false)}, .begin = begin, .work = work, .done = done, .ctx = j};
     if (msh_tasks_submit(r->agent->tasks, &t, &err) != MSH_OK) {
         j->err = err;
         done(j);
@@ -318,7 +327,7 @@ void msh_share_add(msh_request *r, const json_t *settings)
         return;
     }
     msh_list_push(&r->agent->shares, &s->node);
-    submit(j, add_work, add_done);
+    submit(j, NULL, add_work, add_done);
 }
 
 void msh_share_remove(msh_request *r, const json_t *settings)
@@ -326,8 +335,5 @@ void msh_share_remove(msh_request *r, const json_t *settings)
     share_job *j = read_job(r, settings);
     if (j == NULL)
         return;
-    share *s = find(r->agent, j->path);
-    if (s != NULL)
-        memcpy(j->file, s->file, sizeof j->file);
-    submit(j, remove_work, remove_done);
+    submit(j, remove_begin, remove_work, remove_done);
 }

@@ -337,18 +337,23 @@ msh_code msh_spec_change(json_t *spec, const msh_spec_job *job, const msh_spec_w
     json_object_set_new(msh_json_get(spec, "root"), "path", json_string(job->rootfs));
     if (job->what.host_network)
         drop_network_namespace(spec);
+    msh__spec_deny(spec, job);
     if (job->what.kind == MSH_WORKLOAD) {
         if (hostname != NULL && hostname[0] != '\0')
             return msh_fail(err, MSH_UNKNOWN,
                             "a workload container has the host name of its pod, it cannot set one");
-        rc = msh__spec_workload(spec, job, world, effects, err);
+        rc = msh__spec_workload(spec, job, err);
     } else {
         rc = msh__effect(effects, MSH_MAKE_FOLDER, job->root, NULL, 0755, err);
         if (rc == MSH_OK)
             rc = name_files(spec, job, world, effects, err);
-        if (rc == MSH_OK && job->what.kind == MSH_SANDBOX)
+        if (rc == MSH_OK && (job->what.kind == MSH_SANDBOX || msh__spec_shares(spec)))
             rc = shared_folders(job, effects, err);
     }
+    if (rc == MSH_OK && job->what.kind != MSH_SANDBOX)
+        rc = msh__spec_mounts(spec, job, world, effects, err);
+    if (rc == MSH_OK && job->what.kind != MSH_SANDBOX)
+        rc = msh__spec_devices(spec, job, world, err);
     if (rc == MSH_OK && job->what.kind != MSH_STANDALONE)
         rc = core_limit(spec, err);
     if (rc == MSH_OK)

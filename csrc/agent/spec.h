@@ -17,7 +17,7 @@ typedef enum msh_kind { MSH_SANDBOX, MSH_WORKLOAD, MSH_STANDALONE } msh_kind;
 
 typedef struct msh_device_node {
     char type; /* 'c' or 'b' */
-    unsigned major, minor, mode;
+    unsigned major, minor, mode, uid, gid;
     char path[256];
 } msh_device_node;
 
@@ -30,6 +30,8 @@ typedef struct msh_spec_world {
     msh_code (*find_device)(void *ctx, const char *path, bool link, msh_device_node *out, msh_err *err);
     /* The i-th device node of the UVM, for privileged containers; not_found after the last. */
     msh_code (*each_device)(void *ctx, size_t i, msh_device_node *out, msh_err *err);
+    /* The i-th node of the device that the host gave as `instance`; not_found after the last, and for an unknown one. */
+    msh_code (*assigned)(void *ctx, const char *instance, size_t i, msh_device_node *out, msh_err *err);
     msh_code (*exists)(void *ctx, const char *path, msh_err *err);
 } msh_spec_world;
 
@@ -82,11 +84,17 @@ msh_code msh_spec_change(json_t *spec, const msh_spec_job *job, const msh_spec_w
 /* Puts `user.username` of a process into numbers and clears it; nothing without one. */
 msh_code msh_process_user(json_t *process, const char *rootfs, const msh_spec_world *world, msh_err *err);
 
-/* Shared by spec.c and spec_workload.c. */
+/* Shared by spec.c, spec_workload.c and spec_devices.c. */
 msh_code msh__effect(msh_effects *e, msh_effect_kind kind, const char *path, const char *text, mode_t mode,
                      msh_err *err);
-msh_code msh__spec_workload(json_t *spec, const msh_spec_job *job, const msh_spec_world *world,
-                            msh_effects *effects, msh_err *err);
+bool msh__spec_shares(const json_t *spec); /* it mounts something of the folders that a pod shares */
+/* Sources and destinations that only mean something in here: sandbox://, hugepages://, blockdev:// and their like. */
+msh_code msh__spec_mounts(json_t *spec, const msh_spec_job *job, const msh_spec_world *world,
+                          msh_effects *effects, msh_err *err);
+msh_code msh__spec_workload(json_t *spec, const msh_spec_job *job, msh_err *err);
+void msh__spec_deny(json_t *spec, const msh_spec_job *job); /* the first rule: no devices */
+void msh__spec_allow(json_t *spec, const msh_device_node *d, const char *access);
+msh_code msh__spec_devices(json_t *spec, const msh_spec_job *job, const msh_spec_world *world, msh_err *err);
 const char *msh__annotation(const json_t *spec, const char *key); /* "" when absent */
 bool msh__annotation_flag(const json_t *spec, const char *key, bool fallback);
 bool msh__mounted(const json_t *spec, const char *destination);

@@ -1,5 +1,6 @@
 /* From the host's spec to the runtime's, for each kind of container, with a made-up UVM. */
 #include "agent/json.h"
+#include "agent/limits.h"
 #include "agent/spec.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,6 +42,19 @@ static msh_code each_device(void *ctx, size_t i, msh_device_node *out, msh_err *
     return MSH_OK;
 }
 
+/* g1 has two nodes, g2 one. */
+static msh_code assigned(void *ctx, const char *instance, size_t i, msh_device_node *out, msh_err *err)
+{
+    (void)ctx;
+    bool one = strcmp(instance, "g2") == 0;
+    if ((!one && strcmp(instance, "g1") != 0) || i > (one ? 0 : 1))
+        return msh_fail(err, MSH_NOT_FOUND, "device %s is not here", instance);
+    *out =
+        (msh_device_node){.type = 'c', .major = 195, .minor = one ? 9 : (unsigned)i, .mode = 0660, .gid = 44};
+    snprintf(out->path, sizeof out->path, "/run/host/vpci/%s/n%zu", instance, i);
+    return MSH_OK;
+}
+
 static msh_code exists(void *ctx, const char *path, msh_err *err)
 {
     (void)ctx;
@@ -51,6 +65,7 @@ static const msh_spec_world world = {.hostname = "uvm",
                                      .find_user = find_user,
                                      .find_device = find_device,
                                      .each_device = each_device,
+                                     .assigned = assigned,
                                      .exists = exists};
 
 typedef struct fixture {
@@ -256,7 +271,7 @@ static void a_workload_is_wired_to_its_pod(void **state)
     assert_string_equal(source_of(&f, "/e"), "/run/plain");
     assert_non_null(mount_at(&f, "/dev/x"));
     json_t *rule = json_array_get(
-        json_object_get(json_object_get(json_object_get(f.spec, "linux"), "resources"), "devices"), 0);
+        json_object_get(json_object_get(json_object_get(f.spec, "linux"), "resources"), "devices"), 1);
     assert_string_equal(json_string_value(json_object_get(rule, "access")), "r");
     assert_int_equal(json_integer_value(json_object_get(rule, "major")), 7);
     assert_string_equal(source_of(&f, "/etc/hosts"), "/run/gcs/pods/p/p/hosts");
@@ -276,7 +291,7 @@ static void a_workload_gets_shm_and_devices(void **state)
     json_t *l = json_object_get(f.spec, "linux");
     assert_int_equal(
         json_integer_value(json_object_get(json_array_get(json_object_get(l, "devices"), 0), "minor")), 229);
-    assert_int_equal(json_array_size(json_object_get(json_object_get(l, "resources"), "devices")), 1);
+    assert_int_equal(json_array_size(json_object_get(json_object_get(l, "resources"), "devices")), 2);
     done(&f);
     f = accepted("{\"annotations\":{" WORKLOAD ",\"io.microsoft.virtualmachine.lcow.privileged\":\"T\"}}");
     l = json_object_get(f.spec, "linux");
@@ -305,7 +320,86 @@ static void a_workload_cannot_ask_for_more(void **state)
             "},\"mounts\":[{\"destination\":\"blockdev:///d\",\"source\":\"/etc/x\"}]}",
             "mounts[0]");
     refused("{\"annotations\":{" WORKLOAD "},\"windows\":{\"devices\":[{\"id\":\"x\",\"idType\":\"vpci\"}]}}",
-            "vpci");
+            "windows.devices[0]: device x");
+}
+
+static json_t *rule_at(const fixture *f, size_t i)
+{
+    json_t *resources = json_object_get(json_object_get(f->spec, "linux"), "resources");
+    return json_array_get(json_object_get(resources, "devices"), i);
+}
+
+static void devices_are_closed_to_every_kind_unless_given(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"", SANDBOX, WORKLOAD};
+    for (size_t i = 0; i < 3; i++) {
+        char more[256];
+        snprintf(more, sizeof more, "{\"annotations\":{%s}}", kinds[i]);
+        fixture f = accepted(more);
+        assert_true(json_is_false(json_object_get(rule_at(&f, 0), "allow")));
+        assert_null(json_object_get(rule_at(&f, 0), "type"));
+        assert_null(rule_at(&f, 1));
+        done(&f);
+    }
+}
+
+static void given_devices_become_nodes_and_rules(void **state)
+{
+    (void)state;
+    static const char *const kinds[] = {"", WORKLOAD};
+    for (size_t i = 0; i < 2; i++) {
+        char more[512];
+        snprintf(more, sizeof more,
+                 "{\"annotations\":{%s},\"windows\":{\"devices\":["
+                 "{\"id\":\"g1\",\"idType\":\"vpci\"},{\"id\":\"x\",\"idType\":\"class\"},"
+                 "{\"id\":\"g2\",\"idType\":\"gpu\",\"path\":\"/dev/card/\",\"access\":\"rw\"}]}}",
+                 kinds[i]);
+        fixture f = accepted(more);
+        json_t *list = json_object_get(json_object_get(f.spec, "linux"), "devices");
+        assert_int_equal(json_array_size(list), 3);
+        static const char *const paths[] = {"/dev/n0", "/dev/n1", "/dev/card"};
+        static const char *const access[] = {"rwm", "rwm", "rw"};
+        for (size_t k = 0; k < 3; k++) {
+            json_t *d = json_array_get(list, k);
+            assert_string_equal(json_string_value(json_object_get(d, "path")), paths[k]);
+            assert_int_equal(json_integer_value(json_object_get(d, "fileMode")), 0660);
+            assert_int_equal(json_integer_value(json_object_get(d, "gid")), 44);
+            assert_string_equal(json_string_value(json_object_get(rule_at(&f, k + 1), "access")), access[k]);
+            assert_int_equal(json_integer_value(json_object_get(rule_at(&f, k + 1), "minor")),
+                             k == 2 ? 9 : k);
+        }
+        assert_null(json_object_get(f.spec, "windows"));
+        done(&f);
+    }
+    static const struct {
+        const char *device, *word;
+    } bad[] = {{"\"id\":\"nosuch\"", "windows.devices[0]: device nosuch"},
+               {"\"id\":\"g1\",\"path\":\"/dev/one\"", "several nodes"},
+               {"\"id\":\"g2\",\"path\":\"dev/one\"", "windows.devices[0]"},
+               {"\"id\":\"g2\",\"path\":\"/..\"", "no place"},
+               {"\"id\":\"g2\",\"access\":\"rx\"", "access"},
+               {"\"id\":7", "id has a wrong type"}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char more[256];
+        snprintf(more, sizeof more, "{\"windows\":{\"devices\":[{%s,\"idType\":\"vpci-instance-id\"}]}}",
+                 bad[i].device);
+        refused(more, bad[i].word);
+    }
+}
+
+static void a_container_on_its_own_has_the_mounts_of_a_pod(void **state)
+{
+    (void)state;
+    fixture f = accepted("{\"mounts\":["
+                         "{\"destination\":\"/a\",\"type\":\"bind\",\"source\":\"sandbox-tmp://t\"},"
+                         "{\"destination\":\"blockdev:///dev/x\",\"type\":\"bind\",\"source\":\"/run/mounts/"
+                         "scsi/0_1_0\"}]}");
+    assert_string_equal(source_of(&f, "/a"), "/run/gcs/pods/p/c1/sandboxTmpfsMounts/t");
+    assert_non_null(effect(&f, MSH_TMPFS, "/run/gcs/pods/p/c1/sandboxTmpfsMounts"));
+    assert_non_null(mount_at(&f, "/dev/x"));
+    assert_string_equal(json_string_value(json_object_get(rule_at(&f, 1), "access")), "rwm");
+    done(&f);
 }
 
 static void every_kind_has_its_user_looked_up(void **state)
@@ -380,6 +474,52 @@ static void specs_that_are_none_are_refused_by_name(void **state)
     done(&f);
 }
 
+static void limits_of(const char *text, bool v2, char *out, size_t size)
+{
+    msh_limits l = {0};
+    json_t *o = json_loads(text, 0, NULL);
+    msh_err err = {0};
+    size_t n = 0;
+    out[0] = '\0';
+    if (msh_limits_plan(o, v2, &l, &err) != MSH_OK)
+        snprintf(out, size, "refused %s", err.msg);
+    for (size_t i = 0; i < l.n; i++)
+        n += (size_t)snprintf(out + n, size - n, "%s=%s ", l.item[i].file, l.item[i].text);
+    json_decref(o);
+}
+
+static void limits_become_files_of_a_cgroup(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *v1, *v2;
+    } rows[] = {
+        {"{}", "", ""},
+        {"{\"memory\":{\"limit\":1048576}}", "memory.limit_in_bytes=1048576 ", "memory.max=1048576 "},
+        {"{\"memory\":{\"limit\":-1,\"swap\":0}}", "memory.limit_in_bytes=-1 ", "memory.max=max "},
+        {"{\"cpu\":{\"shares\":1024}}", "cpu.shares=1024 ", "cpu.weight=39 "},
+        {"{\"cpu\":{\"shares\":1}}", "cpu.shares=2 ", "cpu.weight=1 "},
+        {"{\"cpu\":{\"shares\":262144}}", "cpu.shares=262144 ", "cpu.weight=10000 "},
+        {"{\"cpu\":{\"quota\":50000,\"period\":200000}}", "cpu.cfs_period_us=200000 cpu.cfs_quota_us=50000 ",
+         "cpu.max=50000 200000 "},
+        {"{\"cpu\":{\"quota\":-1}}", "cpu.cfs_quota_us=-1 ", "cpu.max=max 100000 "},
+        {"{\"cpu\":{\"cpus\":\"0-1\"}}", "cpuset.cpus=0-1 ", "cpuset.cpus=0-1 "},
+        {"{\"pids\":{\"limit\":8}}", "pids.max=8 ", "pids.max=8 "},
+        {"{\"pids\":{\"limit\":-1}}", "pids.max=max ", "pids.max=max "},
+    };
+    char out[256];
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        limits_of(rows[i].text, false, out, sizeof out);
+        assert_string_equal(out, rows[i].v1);
+        limits_of(rows[i].text, true, out, sizeof out);
+        assert_string_equal(out, rows[i].v2);
+    }
+    limits_of("{\"memory\":{\"limit\":\"1G\"}}", false, out, sizeof out);
+    assert_non_null(strstr(out, "limit"));
+    limits_of("{\"cpu\":[]}", false, out, sizeof out);
+    assert_non_null(strstr(out, "cpu"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -390,9 +530,13 @@ int main(void)
         cmocka_unit_test(a_workload_is_wired_to_its_pod),
         cmocka_unit_test(a_workload_gets_shm_and_devices),
         cmocka_unit_test(a_workload_cannot_ask_for_more),
+        cmocka_unit_test(devices_are_closed_to_every_kind_unless_given),
+        cmocka_unit_test(given_devices_become_nodes_and_rules),
+        cmocka_unit_test(a_container_on_its_own_has_the_mounts_of_a_pod),
         cmocka_unit_test(every_kind_has_its_user_looked_up),
         cmocka_unit_test(a_host_network_takes_the_namespace_away),
         cmocka_unit_test(specs_that_are_none_are_refused_by_name),
+        cmocka_unit_test(limits_become_files_of_a_cgroup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

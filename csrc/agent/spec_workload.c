@@ -1,4 +1,4 @@
-/* What only the further containers of a pod get: folders shared through the sandbox, its names, devices, shm. */
+/* What containers with a root of their own get: folders shared through the sandbox; its names and shm for workloads. */
 #include "agent/json.h"
 #include "agent/paths.h"
 #include "agent/spec.h"
@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SHM_SIZE   "io.microsoft.lcow.shm.size-kb"
-#define PRIVILEGED "io.microsoft.virtualmachine.lcow.privileged"
+#define SHM_SIZE "io.microsoft.lcow.shm.size-kb"
 
 static bool starts(const char *text, const char *prefix, const char **rest)
 {
@@ -16,25 +15,6 @@ static bool starts(const char *text, const char *prefix, const char **rest)
         return false;
     *rest = text + n;
     return true;
-}
-
-static json_t *resource_devices(json_t *spec)
-{
-    json_t *resources = msh_json_get(msh_json_get(spec, "linux"), "resources");
-    json_t *list = json_object_get(resources, "devices");
-    if (!json_is_array(list)) {
-        json_object_set_new(resources, "devices", json_array());
-        list = json_object_get(resources, "devices");
-    }
-    return list;
-}
-
-static void allow(json_t *spec, const msh_device_node *d, const char *access)
-{
-    char type[2] = {d->type, '\0'};
-    json_array_append_new(resource_devices(spec),
-                          json_pack("{s:b,s:s,s:i,s:i,s:s}", "allow", 1, "type", type, "major", (int)d->major,
-                                    "minor", (int)d->minor, "access", access));
 }
 
 static bool has_option(json_t *mount, const char *option)
@@ -77,7 +57,7 @@ static msh_code one_mount(json_t *spec, json_t *mount, const msh_spec_job *job, 
         msh_device_node d;
         if ((rc = world->find_device(world->ctx, source == NULL ? "" : source, true, &d, err)) != MSH_OK)
             return rc;
-        allow(spec, &d, has_option(mount, "ro") ? "r" : "rwm");
+        msh__spec_allow(spec, &d, has_option(mount, "ro") ? "r" : "rwm");
         json_t *plain = json_string(rest);
         json_object_set_new(mount, "destination", plain);
     }
@@ -147,71 +127,39 @@ static msh_code shm(json_t *spec, msh_err *err)
     return MSH_OK;
 }
 
-static json_t *device_entry(const msh_device_node *d)
-{
-    char type[2] = {d->type, '\0'};
-    return json_pack("{s:s,s:s,s:i,s:i,s:i}", "path", d->path, "type", type, "major", (int)d->major, "minor",
-                     (int)d->minor, "fileMode", (int)(d->mode & 07777));
-}
-
-static msh_code devices(json_t *spec, const msh_spec_world *world, msh_err *err)
-{
-    json_t *linux_part = msh_json_get(spec, "linux");
-    json_t *list = msh_json_get(linux_part, "devices");
-    msh_device_node d;
-    msh_code rc = MSH_OK;
-    if (msh__annotation_flag(spec, PRIVILEGED, false)) {
-        json_t *all = json_array();
-        for (size_t i = 0; (rc = world->each_device(world->ctx, i, &d, err)) == MSH_OK; i++)
-            json_array_append_new(all, device_entry(&d));
-        json_object_set_new(linux_part, "devices", all);
-        json_t *rules = resource_devices(spec);
-        json_array_clear(rules);
-        json_array_append_new(rules, json_pack("{s:b,s:s}", "allow", 1, "access", "rwm"));
-        return rc == MSH_NOT_FOUND ? MSH_OK : rc;
-    }
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const char *path = json_string_value(msh_json_get(json_array_get(list, i), "path"));
-        if ((rc = world->find_device(world->ctx, path == NULL ? "" : path, false, &d, err)) != MSH_OK)
-            return rc;
-        json_array_set_new(list, i, device_entry(&d));
-        allow(spec, &d, "rwm");
-    }
-    return MSH_OK;
-}
-
-/* PCI devices need a bus; a UVM without one cannot keep the promise that the spec makes. */
-static msh_code assigned(const json_t *spec, msh_err *err)
-{
-    size_t i;
-    json_t *d;
-    json_array_foreach(msh_json_get(msh_json_get(spec, "windows"), "devices"), i, d)
-    {
-        const char *type = json_string_value(msh_json_get(d, "idType"));
-        if (type != NULL &&
-            (strcmp(type, "vpci") == 0 || strcmp(type, "vpci-instance-id") == 0 || strcmp(type, "gpu") == 0))
-            return msh_fail(err, MSH_FAILED_PRECONDITION, "device %zu of type %s: this UVM has no PCI bus", i,
-                            type);
-    }
-    return MSH_OK;
-}
-
-msh_code msh__spec_workload(json_t *spec, const msh_spec_job *job, const msh_spec_world *world,
-                            msh_effects *effects, msh_err *err)
+bool msh__spec_shares(const json_t *spec)
 {
     size_t i;
     json_t *m;
-    msh_code rc = MSH_OK;
     json_array_foreach(msh_json_get(spec, "mounts"), i, m)
     {
-        rc = one_mount(spec, m, job, world, effects, err);
+        const char *source = json_string_value(msh_json_get(m, "source")), *rest;
+        if (source != NULL &&
+            (starts(source, "sandbox://", &rest) || starts(source, "sandbox-tmp://", &rest) ||
+             starts(source, "hugepages://", &rest)))
+            return true;
+    }
+    return false;
+}
+
+msh_code msh__spec_mounts(json_t *spec, const msh_spec_job *job, const msh_spec_world *world,
+                          msh_effects *effects, msh_err *err)
+{
+    size_t i;
+    json_t *m;
+    json_array_foreach(msh_json_get(spec, "mounts"), i, m)
+    {
+        msh_code rc = one_mount(spec, m, job, world, effects, err);
         if (rc != MSH_OK) {
             msh_err_note(err, "mounts[%zu]", i);
             return rc;
         }
     }
-    if ((rc = names(spec, job, err)) == MSH_OK && (rc = shm(spec, err)) == MSH_OK &&
-        (rc = devices(spec, world, err)) == MSH_OK)
-        rc = assigned(spec, err);
-    return rc;
+    return MSH_OK;
+}
+
+msh_code msh__spec_workload(json_t *spec, const msh_spec_job *job, msh_err *err)
+{
+    msh_code rc = names(spec, job, err);
+    return rc == MSH_OK ? shm(spec, err) : rc;
 }

@@ -227,7 +227,7 @@ static void sweep(msh_streams *s, msh_time now, msh_time *next)
     *next = MSH_NEVER;
     for (msh_node *i = s->all.next, *after; i != &s->all; i = after) {
         stream *x = MSH_LIST_OF(i, stream, node);
-        after = i->next;
+        after = i->next; /* NOLINT(clang-analyzer-unix.Malloc): what is freed below was taken off the list */
         if (x->state == CLOSING || x->state == REDIALLING)
             due(s, x, now);
         if ((x->state == CLOSING || x->state == REDIALLING) && x->due < *next)

@@ -80,6 +80,8 @@ static void start_ready(msh_tasks *j)
         if (!free_to_go)
             continue;
         e->running = true;
+        if (e->job.begin != NULL)
+            e->job.begin(e->job.ctx);
         uv_queue_work(j->loop, &e->work, on_work, on_done); /* fails only without a callback */
     }
 }

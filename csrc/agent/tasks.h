@@ -25,6 +25,9 @@ msh_key msh_key_of(const char *space, const char *name, bool shared);
 
 typedef struct msh_task {
     msh_key key[MSH_TASKS_KEYS];
+    void (*begin)(
+        void *ctx); /* loop thread, right before work, when no task with a common key runs; may be NULL.
+                               * What was looked up at submission may be gone by now: this is the place to look again. */
     void (*work)(void *ctx);
     void (*done)(void *ctx);
     void *ctx;

@@ -165,14 +165,20 @@ static void ids_cannot_be_paths(void **state)
 
 /* ---- files ---- */
 
+static const char *text_of(msh_buf *b)
+{
+    assert_int_equal(msh_buf_append(b, (msh_slice){"", 1}), MSH_OK);
+    const char *text = msh_buf_slice(b).p;
+    return text != NULL ? text : "";
+}
+
 static void hosts_has_the_name_and_its_first_label(void **state)
 {
     (void)state;
     msh_buf b;
     msh_buf_init(&b, 4096);
     assert_int_equal(msh_hosts_file("web.example.org", &b), MSH_OK);
-    msh_buf_append(&b, (msh_slice){"", 1});
-    const char *text = msh_buf_slice(&b).p;
+    const char *text = text_of(&b);
     assert_true(strncmp(text, "127.0.0.1 localhost\n127.0.0.1 web.example.org web\n\n#", 52) == 0);
     assert_non_null(strstr(text,
                            "\n::1 ip6-localhost ip6-loopback\nfe00::0 ip6-localnet\nff00::0 ip6-mcastprefix\n"
@@ -188,10 +194,8 @@ static void resolv_has_every_word_once(void **state)
     msh_buf b;
     msh_buf_init(&b, 4096);
     assert_int_equal(msh_resolv_file(search, servers, 2, &b, NULL), MSH_OK);
-    msh_buf_append(&b, (msh_slice){"", 1});
-    assert_string_equal(msh_buf_slice(&b).p,
-                        "search example.org a.b\nnameserver 10.0.0.1\nnameserver 10.0.0.2\n"
-                        "nameserver fe80::1%eth0\n");
+    assert_string_equal(text_of(&b), "search example.org a.b\nnameserver 10.0.0.1\nnameserver 10.0.0.2\n"
+                                     "nameserver fe80::1%eth0\n");
     msh_buf_free(&b);
     const char *seven[] = {"a,b,c,d,e,f,g"}, *none[] = {""}, *evil[] = {"a\nnameserver 6.6.6.6"};
     assert_int_equal(msh_resolv_file(seven, none, 1, &b, NULL), MSH_INVALID_ARGUMENT);
@@ -232,7 +236,8 @@ static void command_lines_are_cut_into_words(void **state)
             continue;
         assert_int_equal(rc, MSH_OK);
         for (size_t k = 0; list[k] != NULL; k++) {
-            strcat(strcat(joined, k > 0 ? "|" : ""), list[k]);
+            size_t at = strlen(joined);
+            snprintf(joined + at, sizeof joined - at, "%s%s", k > 0 ? "|" : "", list[k]);
             free(list[k]);
         }
         if (rows[i].joined == NULL)

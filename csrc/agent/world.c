@@ -1,6 +1,7 @@
 #include "agent/world.h"
 #include "agent/fs.h"
 #include "agent/program.h"
+#include "agent/vpci.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +32,9 @@ static msh_code describe(const char *path, const struct stat *st, msh_device_nod
     *out = (msh_device_node){.type = S_ISBLK(st->st_mode) ? 'b' : 'c',
                              .major = major(st->st_rdev),
                              .minor = minor(st->st_rdev),
-                             .mode = st->st_mode & 07777};
+                             .mode = st->st_mode & 07777,
+                             .uid = st->st_uid,
+                             .gid = st->st_gid};
     memcpy(out->path, path, strlen(path) + 1);
     return MSH_OK;
 }
@@ -70,6 +73,12 @@ static msh_code each_device(void *ctx, size_t i, msh_device_node *out, msh_err *
     return rc;
 }
 
+static msh_code assigned(void *ctx, const char *instance, size_t i, msh_device_node *out, msh_err *err)
+{
+    (void)ctx;
+    return msh_vpci_node(MSH_VPCI_DIR, instance, i, out, err);
+}
+
 static msh_code exists(void *ctx, const char *path, msh_err *err)
 {
     (void)ctx;
@@ -86,5 +95,6 @@ void msh_world_open(msh_spec_world *out, char *hostname)
                             .find_user = find_user,
                             .find_device = find_device,
                             .each_device = each_device,
+                            .assigned = assigned,
                             .exists = exists};
 }
