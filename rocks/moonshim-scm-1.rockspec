@@ -3,6 +3,7 @@ package = "moonshim"
 version = "scm-1"
 
 -- Built from a checkout: luarocks --lua-version 5.4 make --deps-mode none rocks/moonshim-scm-1.rockspec
+-- Needs the packages of `packages build` in scripts/common.sh, libnl-route-3-dev among them.
 source = { url = "git+file://." }
 
 description = {

@@ -10,7 +10,7 @@ packages() {
   for use in "$@"; do
     case $use in
       build)
-        echo gcc libc6-dev cmake ninja-build pkgconf libuv1-dev libjansson-dev liblua5.4-dev lua5.4
+        echo gcc libc6-dev cmake ninja-build pkgconf libuv1-dev libjansson-dev libnl-route-3-dev liblua5.4-dev lua5.4
         echo lua-luv lua-luv-dev lua-cjson lua-cjson-dev lua-argparse
         ;;
       run) echo crun e2fsprogs mount util-linux ;;
