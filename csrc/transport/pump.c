@@ -1,5 +1,6 @@
 #include "transport/pump.h"
 #include "sys/fd.h"
+#include "transport/tail.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -18,14 +19,14 @@ enum kind {
     PIPE,
     SOCKET,          /* its open file is shared with others: MSG_DONTWAIT and no splice */
     SOCKET_NONBLOCK, /* ours */
-    TERMINAL,        /* re-opened: an open file of our own, non-blocking */
+    TERMINAL,        /* an open file of our own, non-blocking: re-opened, or a master that we were given so */
     ODD,             /* a device we may only use as far as poll promises */
     FILE_,           /* regular file or disk: never says "not ready" */
     FILE_APPEND,     /* splice refuses it */
     MEMORY,          /* /dev/null and its like: never says "not ready" */
 };
 
-enum way { SPLICE, SENDFILE, MIDDLE, COPY };
+enum way { SPLICE, SENDFILE, MIDDLE, COPY, KEEP };
 
 enum {
     ODD_WRITE = 256, /* what a terminal takes once poll says writable */
@@ -33,7 +34,7 @@ enum {
 
 void msh_pump_kit_init(msh_pump_kit *k)
 {
-    *k = (msh_pump_kit){.mid = {-1, -1}};
+    *k = (msh_pump_kit){.mid = {-1, -1}, .null = -1};
 }
 
 void msh_pump_kit_free(msh_pump_kit *k)
@@ -41,6 +42,12 @@ void msh_pump_kit_free(msh_pump_kit *k)
     free(k->scratch);
     msh_fd_close(&k->mid[0]);
     msh_fd_close(&k->mid[1]);
+    msh_fd_close(&k->null);
+    while (k->n_spare > 0) {
+        int *pair = k->spare[--k->n_spare];
+        msh_fd_close(&pair[0]);
+        msh_fd_close(&pair[1]);
+    }
     msh_pump_kit_init(k);
 }
 
@@ -67,8 +74,11 @@ static msh_code kind_of(int fd, bool out, int *own, int *kind, msh_err *err)
         return msh_fail(err, MSH_INVALID_ARGUMENT, "descriptor %d is a folder", fd);
     } else {
         *kind = ODD;
-        /* The master of a pty cannot be re-opened: that would make a new pty. */
-        if (isatty(fd) && st.st_rdev != makedev(5, 2)) {
+        if (isatty(fd) && st.st_rdev == makedev(5, 2)) {
+            /* The master of a pty cannot be re-opened: that would make a new pty. */
+            if (nonblock(fd))
+                *kind = TERMINAL;
+        } else if (isatty(fd)) {
             char path[40];
             snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
             *own = open(path, (out ? O_WRONLY : O_RDONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -116,8 +126,35 @@ msh_code msh_pump_init(msh_pump *p, msh_pump_kit *kit, int in, int out, msh_err 
     return MSH_OK;
 }
 
+msh_code msh_pump_keep(msh_pump *p, msh_err *err)
+{
+    if (p->out_kind != SOCKET_NONBLOCK)
+        return msh_fail(err, MSH_INTERNAL, "what is sent can be kept for a socket only");
+    p->tail = malloc(sizeof *p->tail);
+    if (p->tail == NULL)
+        return msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory");
+    msh_tail_init(p->tail, p->kit);
+    p->way = KEEP;
+    return MSH_OK;
+}
+
+void msh_pump_new_in(msh_pump *p, int in)
+{
+    p->in = in;
+    p->ended = false;
+}
+
+void msh_pump_new_out(msh_pump *p, int out)
+{
+    p->out = out;
+}
+
 void msh_pump_free(msh_pump *p)
 {
+    if (p->tail != NULL)
+        msh_tail_free(p->tail);
+    free(p->tail);
+    p->tail = NULL;
     free(p->held);
     p->held = NULL;
     p->held_n = 0;
@@ -353,8 +390,79 @@ static msh_pump_state middle(msh_pump *p, size_t *budget, uint64_t *moved)
     return MSH_PUMP_MORE;
 }
 
+/* To a socket, with a copy of all that it took and its reader did not. */
+
+static msh_pump_state kept_out(msh_pump *p, size_t *budget, uint64_t *moved, ssize_t n)
+{
+    if (n < 0)
+        return errno == EINTR ? MSH_PUMP_MORE : out_error(p, errno);
+    *moved += msh_tail_sent(p->tail, (size_t)n);
+    *budget -= (size_t)n < *budget ? (size_t)n : *budget;
+    return MSH_PUMP_MORE;
+}
+
+static msh_pump_state keep_copy(msh_pump *p)
+{
+    char *to = msh_tail_reserve(p->tail, MSH_PUMP_HELD);
+    if (to == NULL) /* full: its reader has to read first; else no memory */
+        return msh_tail_trim(p->tail, p->out) ? MSH_PUMP_MORE : MSH_PUMP_WAIT;
+    ssize_t n = take(p, to, MSH_PUMP_HELD);
+    if (n < 0)
+        return errno == EINTR ? MSH_PUMP_MORE : in_error(p, errno);
+    if (n == 0)
+        return MSH_PUMP_EOF;
+    msh_tail_commit(p->tail, (size_t)n);
+    return MSH_PUMP_MORE;
+}
+
+static msh_pump_state keep_more(msh_pump *p)
+{
+    if (p->in_kind != PIPE)
+        return keep_copy(p);
+    ssize_t n = msh_tail_tee(p->tail, p->in);
+    if (n > 0)
+        return MSH_PUMP_MORE;
+    if (n == 0)
+        return MSH_PUMP_EOF;
+    if (errno == ENOMEM || errno == EINVAL)
+        return keep_copy(p);
+    int e = errno;
+    bool more = e == EINTR || (e == EAGAIN && ready(p->in, POLLIN) && msh_tail_trim(p->tail, p->out));
+    return more ? MSH_PUMP_MORE : in_error(p, e);
+}
+
+static msh_pump_state keep(msh_pump *p, size_t *budget, uint64_t *moved)
+{
+    msh_tail *t = p->tail;
+    msh_slice again = msh_tail_unsent(t);
+    if (again.n > 0)
+        return kept_out(p, budget, moved, give(p, again.p, again.n));
+    size_t ahead = msh_tail_ahead(t);
+    if (ahead > 0)
+        return kept_out(p, budget, moved,
+                        splice(p->in, NULL, p->out, NULL, ahead, SPLICE_F_NONBLOCK | SPLICE_F_MOVE));
+    return keep_more(p);
+}
+
+static msh_pump_state move_kept(msh_pump *p, size_t budget, uint64_t *moved)
+{
+    msh_pump_state s = MSH_PUMP_MORE;
+    while (budget > 0 && s == MSH_PUMP_MORE) {
+        if (p->ended && msh_tail_unsent(p->tail).n == 0)
+            return MSH_PUMP_EOF;
+        s = keep(p, &budget, moved);
+        if (s == MSH_PUMP_EOF)
+            p->ended = true;
+    }
+    if (s == MSH_PUMP_WAIT)
+        msh_tail_trim(p->tail, p->out);
+    return s;
+}
+
 msh_pump_state msh_pump_move(msh_pump *p, size_t budget, uint64_t *moved)
 {
+    if (p->way == KEEP)
+        return move_kept(p, budget, moved);
     while (budget > 0) {
         if (p->held_n > 0) {
             msh_pump_state s = give_held(p, moved);

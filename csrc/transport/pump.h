@@ -6,19 +6,25 @@
  * Always     1. msh_pump_move never blocks on pipes, sockets and terminals and never changes the flags of a
  *               descriptor, so `in` and `out` may share their open file with other programs. Files and disks
  *               may take the time they take.
- *            2. at most MSH_PUMP_HELD bytes are held between the two ends.
- * See        csrc/relay/relay.h, its main user */
+ *            2. at most MSH_PUMP_HELD bytes are held between the two ends; a pump that keeps (msh_pump_keep) has a
+ *               tail besides (tail.h).
+ * See        csrc/relay/relay.h, its main user; csrc/transport/tail_test.c */
 #ifndef MSH_TRANSPORT_PUMP_H
 #define MSH_TRANSPORT_PUMP_H
 #include "base/err.h"
 #include <stdbool.h>
 #include <stddef.h>
 
-#define MSH_PUMP_HELD (64u << 10)
+#define MSH_PUMP_HELD  (64u << 10)
+#define MSH_PUMP_SPARE 4
+
+typedef struct msh_tail msh_tail;
 
 typedef struct msh_pump_kit {
-    char *scratch; /* MSH_PUMP_HELD bytes, made when first needed */
-    int mid[2];    /* likewise */
+    char *scratch;                         /* MSH_PUMP_HELD bytes, made when first needed */
+    int mid[2];                            /* likewise */
+    int null;                              /* likewise: what tails throw away goes there */
+    int spare[MSH_PUMP_SPARE][2], n_spare; /* empty pipes of tails */
 } msh_pump_kit;
 
 void msh_pump_kit_init(msh_pump_kit *k);
@@ -42,10 +48,18 @@ typedef struct msh_pump {
     bool ended;               /* `in` gave its end */
     int error;                /* errno of MSH_PUMP_FAILED */
     bool in_polls, out_polls; /* false: always ready, and epoll refuses it (files) */
+    msh_tail *tail;           /* NULL unless it keeps */
 } msh_pump;
 
 /* Looks at both ends and chooses the way. Borrows all. */
 msh_code msh_pump_init(msh_pump *p, msh_pump_kit *kit, int in, int out, msh_err *err);
+/* From now on what was sent is kept until the other side has read it. `out` must be a non-blocking socket, and nothing
+ * was moved so far. */
+msh_code msh_pump_keep(msh_pump *p, msh_err *err);
+/* Another socket in the place of one that broke; borrowed. What is held or kept stays. The owner tells a pump that keeps
+ * from where to go on by msh_tail_resume or msh_tail_replay. */
+void msh_pump_new_in(msh_pump *p, int in);
+void msh_pump_new_out(msh_pump *p, int out);
 /* The descriptors to wait on; not always those that were given. */
 int msh_pump_in(const msh_pump *p);
 int msh_pump_out(const msh_pump *p);
