@@ -81,10 +81,10 @@ LUALIB_API int luaopen_moonshim_core(lua_State *L)
     static const struct {
         const char *name;
         void (*open)(lua_State *L);
-    } parts[] = {{"json", msh_l_open_json},           {"script", msh_l_open_script},
-                 {"transport", msh_l_open_transport}, {"bridge", msh_l_open_bridge},
-                 {"devices", msh_l_open_devices},     {"sys", msh_l_open_sys},
-                 {"relay", msh_l_open_relay},         {"terminal", msh_l_open_terminal}};
+    } parts[] = {
+        {"json", msh_l_open_json},     {"script", msh_l_open_script},   {"transport", msh_l_open_transport},
+        {"bridge", msh_l_open_bridge}, {"devices", msh_l_open_devices}, {"sys", msh_l_open_sys},
+        {"relay", msh_l_open_relay},   {"net", msh_l_open_net},         {"terminal", msh_l_open_terminal}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         parts[i].open(L);
         lua_setfield(L, -2, parts[i].name);

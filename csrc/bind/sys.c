@@ -59,6 +59,12 @@ static struct msh_l_sys *sys_of(msh_l_cx *cx, msh_err *err)
     return cx->sys = s;
 }
 
+struct msh_pool *msh_l_pool(msh_l_cx *cx, msh_err *err)
+{
+    struct msh_l_sys *s = sys_of(cx, err);
+    return s == NULL ? NULL : s->pool;
+}
+
 /* ---- jobs ---- */
 
 typedef struct job job;
