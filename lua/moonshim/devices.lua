@@ -19,7 +19,10 @@ Devices.__index = Devices
 local devices = {}
 
 -- Milliseconds an effect may take before its outcome counts as unknown.
-local LIMITS = { attach = 60000, detach = 60000, add = 30000, remove = 30000, mount = 120000, unmount = 60000, eject = 30000 }
+local LIMITS = {
+  attach = 60000, detach = 60000, add = 30000, remove = 30000, mount = 120000, unmount = 60000, eject = 30000, assign = 60000,
+  wait = 90000,
+}
 
 ---@param world moonshim.World
 ---@param opts { no_writable: boolean?, boot: table[]?, core: any? }? no_writable: refuse writable shares
@@ -59,7 +62,19 @@ local function share_request(effect, verb)
   return { ResourcePath = host.PLAN9_PATH, RequestType = verb, Settings = settings }
 end
 
-local function key_of(facts) return ("%s:%s:%s"):format(facts.bus, facts.controller or "", facts.lun or facts.share) end
+local function device_request(effect, verb)
+  local settings
+  if verb == "Add" then
+    settings = {
+      Functions = { { DeviceInstancePath = effect.path, VirtualFunction = effect.vf } }, PropagateNumaAffinity = true,
+    }
+  end
+  return { ResourcePath = host.vpci_path(effect.instance), RequestType = verb, Settings = settings }
+end
+
+local function key_of(facts)
+  return ("%s:%s:%s"):format(facts.bus, facts.controller or "", facts.lun or facts.share or facts.instance)
+end
 
 local function guest_of(world, op)
   if world.guest then return world.guest end
@@ -71,7 +86,7 @@ local function vm_of(world, op)
   error(err.new(world.alive() and "unavailable" or "gone", "the VM is not there", { origin = "host", op = op }), 0)
 end
 
--- { name of the operation for the classifier, function }
+-- { name of the operation for the classifier, function }, by operation, or by bus and operation where buses differ
 local ACTIONS = {
   attach = { "modify.add.scsi", function(self, e)
     self.found[key_of(e)] = vm_of(self.world, "modify.add.scsi"):modify(scsi_request(e, "Add"))
@@ -91,6 +106,16 @@ local ACTIONS = {
     vm_of(self.world, "modify.remove.plan9"):modify(share_request(e, "Remove"), self.found[key])
     self.found[key] = nil
   end },
+  assign = { "modify.add.vpci", function(self, e)
+    self.found[key_of(e)] = vm_of(self.world, "modify.add.vpci"):modify(device_request(e, "Add"))
+  end },
+  wait = { "modify.add.wait", function(self, e) guest_of(self.world, "modify.add.wait"):wait_device(e.instance) end },
+  ["vpci.remove"] = { "modify.remove.vpci", function(self, e)
+    local key, world = key_of(e), self.world
+    local vm = world.uvm or (world.host.remains and world.host.remains(world.run_dir))
+    if vm then vm:modify(device_request(e, "Remove"), self.found[key]) end
+    self.found[key] = nil
+  end },
   mount = { "modify.add.mount", function(self, e)
     local guest = guest_of(self.world, "modify.add.mount")
     if e.bus == "plan9" then guest:map_directory(e) else guest:map_disk(e) end
@@ -103,7 +128,7 @@ local ACTIONS = {
 }
 
 function Devices:perform(effect)
-  local action = ACTIONS[effect.op]
+  local action = ACTIONS[effect.bus .. "." .. effect.op] or ACTIONS[effect.op]
   local ok, e = xpcall(task.deadline, err.traceback, LIMITS[effect.op], action[2], self, effect)
   local outcome, why = "ok", nil
   if not ok then
@@ -155,7 +180,7 @@ end
 -- For kinds ------------------------------------------------------------------------------------------------------
 
 --- Names a reservation and chooses its slot and guest path; nothing happens yet.
----@param want table see core.devices: bus, path, read_only, type, partition, mount, restrict, names
+---@param want table see core.devices: bus, path, read_only, type, partition, mount, restrict, names, vf, instance
 ---@return table facts with `id`
 function Devices:reserve(want)
   local id, facts = self.index:make(want)

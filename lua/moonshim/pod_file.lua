@@ -107,6 +107,7 @@ function pod_file.check_files(spec)
     end
     if not kinds[stat.type] then err.raise("invalid_argument", "%s: %s is a %s", what, path, stat.type) end
   end
+  local device = { char = true, block = true }
   local image, any = { file = true, block = true }, { file = true, block = true, directory = true }
   for _, name in ipairs(spec.order) do
     local c, at = spec.containers[name], "containers." .. name
@@ -118,6 +119,7 @@ function pod_file.check_files(spec)
       if mount.type == "bind" and not mount.source:find("^[%w-]+://") then must(mount.source, what, any)
       elseif mount.type == "virtual-disk" then must(mount.source, what, image) end
     end
+    for i, one in ipairs(c.devices) do must(one.path, ("%s.devices[%d]"):format(at, i), device) end
   end
 end
 

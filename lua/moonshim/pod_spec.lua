@@ -17,6 +17,7 @@ local suggest = require "moonshim.suggest"
 ---@field user string?
 ---@field hostname string?
 ---@field mounts { source: string, destination: string, type: string, options: string[] }[]
+---@field devices { path: string, destination: string, access: string }[]
 ---@field read_only boolean
 ---@field terminal boolean
 ---@field spec table OCI overrides, {} when none
@@ -230,6 +231,43 @@ local function scratch(v, at)
   return out
 end
 
+---Letters of r, w and m, each once, in this order.
+local function access(v, at)
+  text(v, at)
+  local out = ""
+  for letter in ("rwm"):gmatch(".") do
+    if v:find(letter, 1, true) then out = out .. letter end
+  end
+  if #out ~= #v then at:fail('"%s" is no access; write some of r (read), w (write) and m (make its node)', v) end
+  return out
+end
+
+---"/dev/NAME[:PATH][:rwm]" in parts; a path with a colon needs the long form.
+local function device_parts(v, at)
+  text(v, at)
+  local parts = {}
+  for part in (v .. ":"):gmatch("(.-):") do parts[#parts + 1] = part end
+  local last = parts[#parts]
+  local out = { path = parts[1] }
+  if #parts > 1 and last:find("^[rwm]+$") then
+    out.access = table.remove(parts)
+  end
+  out.destination = parts[2]
+  if #parts > 2 or out.path == "" or out.destination == "" then
+    at:fail('"%s" is no device; write /dev/NAME, and perhaps :PATH in the container and :rwm', v)
+  end
+  return out
+end
+
+local function device(v, at)
+  local out = record(type(v) == "string" and device_parts(v, at) or v, at, { path = host_path, destination = guest_path, access = access })
+  if not out.path then at:fail("a device needs a path") end
+  out.destination = normal(out.destination or out.path)
+  if out.destination == "/" then at:at("destination"):fail("is the root folder; a device needs a name") end
+  out.access = out.access or "rwm"
+  return out
+end
+
 local HOST_MOUNTS = { bind = true, ["virtual-disk"] = true, ["physical-disk"] = true }
 
 local function mount(v, at)
@@ -293,6 +331,14 @@ local CONTAINER = {
   user = user,
   hostname = hostname,
   mounts = function(v, at) return list(v, at, mount) end,
+  devices = function(v, at)
+    local out, seen = list(v, at, device), {}
+    for i, one in ipairs(out) do
+      if seen[one.destination] then at:at(i):fail("%s is taken by devices[%d]", one.destination, seen[one.destination]) end
+      seen[one.destination] = i
+    end
+    return out
+  end,
   read_only = flag,
   terminal = flag,
   spec = function(v, at) return data(want(v, at, "table"), at) end,
@@ -307,6 +353,7 @@ local function container(v, at)
   end
   out.env = out.env or {}
   out.mounts = out.mounts or {}
+  out.devices = out.devices or {}
   out.read_only = out.read_only or false
   out.terminal = out.terminal or false
   return out

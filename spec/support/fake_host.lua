@@ -5,7 +5,7 @@
 --   w.slow["attach"] = 60000                       it takes that long, each time
 --   w.calls                                        { "attach 0:0 /x.img ro", "mount /run/mounts/scsi/0_0_0", ... }
 -- Device nodes, mounts and shares are really kept, so that a wrong order is an error here as it would be outside:
--- w.attached, w.mounted, w.shares.
+-- w.attached, w.mounted, w.shares, w.assigned (by instance; in calls instances are #1, #2, ...).
 local core = require "moonshim.core"
 local err = require "moonshim.err"
 local host = require "moonshim.host"
@@ -89,6 +89,13 @@ function Guest:unmap_directory(facts)
   w.mounted[facts.guest_path] = nil
 end
 
+function Guest:wait_device(instance)
+  local w = self.world
+  note(w, "wait %s", w.nick(instance))
+  outcome(w, "wait_device")
+  if not w.assigned[instance] then guest_error("unknown", "no such device", 0x80004005) end
+end
+
 function Guest:combine_layers(spec)
   note(self.world, "combine %s: %s%s", spec.root, table.concat(spec.layers, " "), spec.scratch and " + " .. spec.scratch or "")
   self.points_seen = spec.points
@@ -152,7 +159,21 @@ Uvm.__index = Uvm
 function Uvm:modify(request, found)
   local w = self.world
   local controller, lun = host.scsi_address(request.ResourcePath)
+  local instance = host.vpci_instance(request.ResourcePath)
   local settings = request.Settings or {}
+  if instance and request.RequestType == "Add" then
+    local f = settings.Functions[1]
+    note(w, "assign %s %s%s", w.nick(instance), f.DeviceInstancePath, f.VirtualFunction > 0 and " vf " .. f.VirtualFunction or "")
+    self.devices_seen[#self.devices_seen + 1] = settings
+    outcome(w, "assign")
+    w.assigned[instance] = f.DeviceInstancePath
+    return { node = { major = 1, minor = 2 } }
+  elseif instance then
+    note(w, "unassign %s", w.nick(instance))
+    outcome(w, "unassign")
+    w.assigned[instance] = nil
+    return {}
+  end
   if controller and request.RequestType == "Add" then
     note(w, "attach %d:%d %s%s", controller, lun, settings.Path, settings.ReadOnly and " ro" or "")
     outcome(w, "attach")
@@ -195,11 +216,20 @@ end
 ---@param opts table? for world.new
 function fake.new(opts)
   opts = opts or {}
-  local w = { fail = {}, slow = {}, calls = {}, attached = {}, mounted = {}, shares = {} }
+  local w = { fail = {}, slow = {}, calls = {}, attached = {}, mounted = {}, shares = {}, assigned = {} }
+  -- Instances are random: specs know them by the order in which they came.
+  local nicks, n = {}, 0
+  function w.nick(instance)
+    if not nicks[instance] then
+      n = n + 1
+      nicks[instance] = "#" .. n
+    end
+    return nicks[instance]
+  end
   w.guest_object = setmetatable({
     mounts_seen = {}, unmounts_seen = {}, documents = {}, exits = {}, next_pid = 100, deadly = { [9] = true, [15] = true },
   }, Guest)
-  w.uvm_object = setmetatable({ shares_seen = {}, ended = task.signal() }, Uvm)
+  w.uvm_object = setmetatable({ shares_seen = {}, devices_seen = {}, ended = task.signal() }, Uvm)
   local given = {
     id = opts.id or "vm1", run_dir = opts.run_dir or "/run/moonshim-spec/none", core = core,
     host = opts.host or { run_dir = function() return "/run/moonshim-spec/none" end },

@@ -14,6 +14,7 @@ local options = {}
 ---@field stdin boolean?
 ---@field env table<string, string>
 ---@field mounts table[]                 { type, source, destination, options }
+---@field devices string[]               "/dev/NAME[:PATH][:rwm]"
 ---@field read_only boolean?
 ---@field policy string?
 ---@field goal string?
@@ -33,7 +34,7 @@ local MOUNT_KEYS = {
   type = "type", source = "source", src = "source", destination = "destination", dst = "destination", target = "destination",
 }
 local MOUNT_FLAGS = { ro = "ro", readonly = "ro", rw = "rw" }
-local MOUNT_TYPES = { bind = true, tmpfs = true }
+local MOUNT_TYPES = { bind = true, tmpfs = true, ["virtual-disk"] = true, ["physical-disk"] = true }
 
 ---"type=bind,source=DIR,destination=DIR,ro" -> a mount as a pod file writes it.
 local function mount_entry(text)
@@ -49,13 +50,14 @@ local function mount_entry(text)
     end
   end
   if not MOUNT_TYPES[mount.type] then
-    return refuse("--mount %q: type %q is not known; bind and tmpfs are", text, mount.type)
+    return refuse("--mount %q: type %q is not known; bind, tmpfs, virtual-disk and physical-disk are", text, mount.type)
   end
-  if not mount.destination or mount.destination:sub(1, 1) ~= "/" then
+  local place = mount.destination and mount.destination:gsub("^blockdev://", "")
+  if not place or place:sub(1, 1) ~= "/" then
     return refuse("--mount %q: needs destination=, an absolute path in the container", text)
   end
-  if mount.type == "bind" and not mount.source then
-    return refuse("--mount %q: a bind mount needs source=", text)
+  if mount.type ~= "tmpfs" and not mount.source then
+    return refuse("--mount %q: a %s mount needs source=", text, mount.type)
   end
   return mount
 end
@@ -76,8 +78,11 @@ local function add_run(parser)
   run:option("--layer", "An ext4 image, from the base to the top; may be repeated."):argname("IMAGE"):count("*"):target("layers")
   run:option("--scratch", "What is written goes to a fresh disk of SIZE (64M, 2G), or to this image."):argname("SIZE|IMAGE")
     :convert(scratch_entry)
-  run:option("--mount", "A bind mount: type=bind,source=PATH,destination=PATH[,ro]; may be repeated."):argname("SPEC"):count("*")
-    :target("mounts"):convert(mount_entry)
+  run:option("--mount", "type=TYPE,source=PATH,destination=PATH[,ro]; may be repeated. TYPE is bind (a folder or a file), tmpfs,"
+    .. " virtual-disk (an image) or physical-disk (a block device); with destination=blockdev:///dev/NAME a disk is not"
+    .. " mounted, its device appears there."):argname("SPEC"):count("*"):target("mounts"):convert(mount_entry)
+  run:option("--device", "A device of the host: /dev/NAME[:PATH in the container][:rwm]; may be repeated."):argname("DEVICE")
+    :count("*"):target("devices")
   run:option("--env", "An environment variable: NAME=VALUE, or NAME for the caller's value; may be repeated."):argname("NAME[=VALUE]")
     :count("*"):convert(env_entry)
   run:option("--cwd", "The working directory in the container."):argname("DIR")
@@ -177,7 +182,7 @@ local function check_run(found)
     for name, option in pairs { scratch = "--scratch", cwd = "--cwd", user = "--user", hostname = "--hostname", name = "--name" } do
       if found[name] then err.raise("invalid_argument", "%s goes with --rootfs; write it into the pod file", option) end
     end
-    for name, option in pairs { mounts = "--mount", env = "--env", read_only = "--read-only" } do
+    for name, option in pairs { mounts = "--mount", devices = "--device", env = "--env", read_only = "--read-only" } do
       local value = found[name]
       if value and (type(value) ~= "table" or #value > 0) then
         err.raise("invalid_argument", "%s goes with --rootfs; write it into the pod file", option)

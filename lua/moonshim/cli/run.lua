@@ -23,7 +23,7 @@ function run.pod(found)
       main = {
         rootfs = found.rootfs, layers = #found.layers > 0 and found.layers or nil, scratch = found.scratch,
         args = found.args, env = found.env, cwd = found.cwd, user = found.user, hostname = found.hostname,
-        mounts = found.mounts, read_only = found.read_only,
+        mounts = found.mounts, devices = found.devices, read_only = found.read_only,
       },
     },
   }

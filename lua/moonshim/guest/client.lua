@@ -282,6 +282,11 @@ function Client:eject(controller, lun)
   self:modify(layout.NULL, "Remove", "SCSIDevice", { Controller = controller, Lun = lun })
 end
 
+--- Answers when the guest sees the device.
+---@async
+---@param instance string
+function Client:wait_device(instance) self:modify(layout.NULL, "Add", "VPCIDevice", { VMBusGUID = instance }) end
+
 function Client:map_directory(facts) self:modify(layout.NULL, "Add", "MappedDirectory", messages.directory_settings(facts)) end
 function Client:unmap_directory(facts)
   self:modify(layout.NULL, "Remove", "MappedDirectory", messages.directory_settings(facts))

@@ -80,6 +80,14 @@ function host.scsi_path(controller, lun)
   return ("VirtualMachine/Devices/Scsi/%d/Attachments/%d"):format(controller, lun)
 end
 
+--- Resource path of a device, by its instance GUID.
+function host.vpci_path(instance) return "VirtualMachine/Devices/VirtualPci/" .. instance end
+
+--- The instance of such a path, or nil.
+---@param path string
+---@return string?
+function host.vpci_instance(path) return path:match "^VirtualMachine/Devices/VirtualPci/([^/]+)$" end
+
 host.PLAN9_PATH = "VirtualMachine/Devices/Plan9/Shares"
 --- Flags of a Plan9 share.
 host.SHARE_READ_ONLY, host.SHARE_LINUX_METADATA, host.SHARE_RESTRICT = 0x1, 0x4, 0x80

@@ -12,6 +12,7 @@
 local err = require "moonshim.err"
 local host = require "moonshim.host"
 local layout = require "moonshim.guest.layout"
+local local_devices = require "moonshim.host.local_devices"
 local process = require "moonshim.host.local_process"
 local shares = require "moonshim.host.local_shares"
 local task = require "moonshim.task"
@@ -150,7 +151,7 @@ function Uvm:socket_dir() return self.facts.run_dir .. "/s" end
 
 --- What a plan may rely on: host effects of disks outlive the VM here, so they are released one by one.
 function Uvm.capabilities()
-  return { share_files = true, disks_die_with_vm = false, die_with_parent = true }
+  return { vpci = true, share_files = true, disks_die_with_vm = false, die_with_parent = true }
 end
 
 function Uvm:alive() return self.running == true and not self.exit end
@@ -244,7 +245,8 @@ end
 
 local function make_folders(self)
   local sys = core().sys
-  for _, dir in ipairs { driver.run_root(), self.facts.run_dir, self:socket_dir(), self.facts.run_dir .. "/scsi" } do
+  for _, dir in ipairs { driver.run_root(), self.facts.run_dir, self:socket_dir(), self.facts.run_dir .. "/scsi",
+    local_devices.folder(self.facts.run_dir) } do
     err.try(sys.mkdir_p(dir, 0x1c0))
   end
 end
@@ -411,6 +413,12 @@ function Uvm:modify(request, found)
     if controller and verb == "Add" then return task.shield(attach, self, controller, lun, settings) end
     if controller then
       task.shield(detach, self, controller, lun, found)
+      return {}
+    end
+    local instance = host.vpci_instance(path)
+    if instance and verb == "Add" then return task.shield(local_devices.add, self.facts.run_dir, instance, settings) end
+    if instance then
+      task.shield(local_devices.remove, self.facts.run_dir, instance)
       return {}
     end
     if path == host.PLAN9_PATH and verb == "Add" then return self.shares:add(settings) end

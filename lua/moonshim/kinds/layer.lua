@@ -1,4 +1,4 @@
---- kind "layer": one read-only part of a root file system: an ext4 image on the SCSI bus, or a directory as a share.
+--- kind "layer": one read-only part of a root file system: an image on the SCSI bus, or a directory as a share.
 --
 -- args    { path, partition?, format? }     format as oci/root found it; looked up when absent
 -- facts   those of the reservation: bus, id, guest_path, ..., then loop (found by the host)
@@ -24,7 +24,8 @@ return kind.define("layer", {
       read_only = true,
       type = files.kind(path) == "block" and "PassThru" or "VirtualDisk",
       partition = args.partition or 0,
-      mount = { read_only = true, options = { "ro" } },
+      -- ext4 is what every guest finds out by itself; anything else has to be said.
+      mount = { read_only = true, options = { "ro" }, filesystem = format ~= "ext4" and format or nil },
     }
   end,
   acquire = function(world, facts) return world.devices:map(facts) end,

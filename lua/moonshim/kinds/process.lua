@@ -73,6 +73,7 @@ local function document(args)
     root = root,
     scratch_dir = bundle.scratch_dir,
     mounts = facts_of(args.mounts),
+    devices = facts_of(args.devices),
     guest_pod = args.pod,
   }
 end

@@ -5,6 +5,7 @@
 -- See      spec/unit/oci/document_spec.lua
 local data = require "moonshim.oci.data"
 local defaults = require "moonshim.oci.defaults"
+local devices = require "moonshim.oci.devices"
 local err = require "moonshim.err"
 local messages = require "moonshim.guest.messages"
 local mounts = require "moonshim.oci.mounts"
@@ -63,12 +64,14 @@ function document.sanitise(spec, guest_pod)
 end
 
 --- The container document, ready to be encoded.
----@param doc { spec: table, bundle: string, root: string, read_only: boolean?, scratch_dir: string?, mounts: table[]?, guest_pod: string? }
----  mounts: facts of the shares and disks of spec.mounts
+---@param doc { spec: table, bundle: string, root: string, read_only: boolean?, scratch_dir: string?, guest_pod: string?,
+---  mounts: table[]?, devices: table[]? }
+---  mounts: facts of the shares and disks of spec.mounts; devices: those of spec.windows.devices
 ---@return table
 function document.build(doc)
   local spec = document.sanitise(doc.spec, doc.guest_pod)
   mounts.rewrite(spec, doc.mounts or {})
+  devices.rewrite(spec, doc.devices or {})
   spec.root.path = doc.root
   if doc.read_only ~= nil then spec.root.readonly = doc.read_only end
   return messages.container_document { bundle = doc.bundle, spec = spec, scratch_dir = doc.scratch_dir }

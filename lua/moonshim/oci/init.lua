@@ -8,6 +8,7 @@
 -- See      oci/defaults, validate, mounts, root, document; spec/unit/oci
 local data = require "moonshim.oci.data"
 local defaults = require "moonshim.oci.defaults"
+local devices = require "moonshim.oci.devices"
 local document = require "moonshim.oci.document"
 local env = require "moonshim.oci.env"
 local err = require "moonshim.err"
@@ -24,6 +25,7 @@ local oci = {
   env = env,
   root = root,
   mounts = mounts,
+  devices = devices,
   validate = validate.spec,
   validate_process = validate.process,
   parse_user = user.parse,
@@ -104,6 +106,7 @@ function oci.spec(container, opts)
   end
 
   if container.read_only then spec.root.readonly = true end
+  devices.add(spec, container.devices)
   place_namespaces(spec, opts.namespaces)
   without_namespaces(spec, opts.host_namespaces)
   if kind ~= "standalone" then
@@ -118,6 +121,7 @@ end
 ---@field spec table
 ---@field root moonshim.oci.Root
 ---@field mounts { index: integer, kind: "share"|"disk", args: table }[] spec order
+---@field devices { index: integer, kind: "device", args: table }[] spec order
 ---@field points { path: string, file: boolean? }[] what must exist in the root file system
 
 --- Spec, root file system and mounts of a container. Looks at the host's files, changes nothing.
@@ -134,7 +138,9 @@ function oci.build(container, opts)
     chosen = root.choose(data.merge(data.copy(container), { read_only = true }), files, opts.where)
   end
   local entries = mounts.dispatch(spec, files)
-  return { spec = spec, root = chosen, mounts = entries, points = mounts.points(spec, entries) }
+  return {
+    spec = spec, root = chosen, mounts = entries, devices = devices.dispatch(spec, files), points = mounts.points(spec, entries),
+  }
 end
 
 --- The process of an exec: what the request says, the rest as the container's own.

@@ -8,7 +8,9 @@ local err = require "moonshim.err"
 
 local root = {}
 
-local SUPPORTED = "supported are ext4 images and directories"
+local SUPPORTED = "supported are ext4 and erofs images, fixed VHDs of these, and directories"
+-- File systems of images, by what looks at them calls them.
+local FILESYSTEMS = { ext4 = true, erofs = true }
 -- The option string of an overlay has to fit into one page.
 root.MAX_LAYERS = 100
 
@@ -19,12 +21,18 @@ local function resolved(files, where, path)
   error(err.is(real) and err.wrap(real, where) or real, 0)
 end
 
---- "directory" or "ext4" (also the content of a fixed VHD); everything else is refused by name.
+--- The file system of an image; of a fixed VHD that of its content.
+local function filesystem(image)
+  if image.format == "vhd" then return image.inner or "ext4" end
+  return image.format
+end
+
+--- "directory", or the file system of an image, also inside of a fixed VHD; everything else is refused by name.
 ---@async
 ---@param files moonshim.oci.Files
 ---@param where string
 ---@param path string
----@return "directory"|"ext4" format
+---@return "directory"|"ext4"|"erofs" format
 function root.format(files, where, path)
   local kind = files.kind(path)
   if kind == "directory" then return "directory" end
@@ -32,8 +40,10 @@ function root.format(files, where, path)
     err.raise("invalid_argument", "%s: %s is a %s; %s", where, path, kind, SUPPORTED)
   end
   local image = files.detect(path)
-  if image.format == "ext4" or (image.format == "vhd" and (image.inner or "ext4") == "ext4") then return "ext4" end
-  local what = image.format == "unknown" and "has an unknown format" or ("is a %s image"):format(image.inner or image.format)
+  local inside = filesystem(image)
+  if FILESYSTEMS[inside] then return inside end
+  local what = image.format == "unknown" and "has an unknown format" or ("is a %s image"):format(image.format)
+  if image.format == "vhd" then what = ("is a VHD with %s"):format(inside == "unknown" and "unknown content" or inside .. " in it") end
   return err.raise("invalid_argument", "%s: %s %s; %s", where, path, what, SUPPORTED)
 end
 
@@ -56,7 +66,8 @@ function root.check_scratch(files, where, path)
     err.raise("invalid_argument", "%s: %s is a %s; a scratch disk is an ext4 image or an empty file", where, path, kind)
   end
   local image = files.detect(path)
-  if image.format ~= "ext4" and not (image.format == "unknown" and files.blank(path)) then
+  local inside = filesystem(image)
+  if inside ~= "ext4" and not (inside == "unknown" and files.blank(path)) then
     err.raise("failed_precondition", "%s: %s is neither an ext4 image nor empty; it would be formatted, so it is refused", where, path)
   end
 end

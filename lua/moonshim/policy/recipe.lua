@@ -59,7 +59,7 @@ function Recipe:parse(request)
     files = self.files, where = "containers." .. self.id,
   })
   local parsed = {
-    directory = built.root.share, layers = built.root.layers or {}, mounts = built.mounts, devices = {}, points = built.points,
+    directory = built.root.share, layers = built.root.layers or {}, mounts = built.mounts, devices = built.devices, points = built.points,
     for_guest = built.spec,
   }
   if built.root.scratch then

@@ -15,7 +15,9 @@ describe("the command line", function()
     before_each(function()
       found = options.parse {
         "run", "-i", "--rootfs", "/srv/root", "--read-only", "--env", "A=", "--env", "B=x=y", "--env", "PATH",
-        "--mount", "type=bind,source=/a,destination=/b,ro", "--mount", "src=c,dst=/d", "--", "sh", "-c", "--", "-i",
+        "--mount", "type=bind,source=/a,destination=/b,ro", "--mount", "src=c,dst=/d",
+        "--mount", "type=virtual-disk,src=x.img,dst=blockdev:///dev/x", "--device", "/dev/fuse", "--device", "/dev/a:/dev/b:r",
+        "--", "sh", "-c", "--", "-i",
       }
     end)
 
@@ -31,8 +33,11 @@ describe("the command line", function()
       assert.same({
         { type = "bind", source = "/a", destination = "/b", options = { "ro" } },
         { type = "bind", source = "c", destination = "/d", options = {} },
+        { type = "virtual-disk", source = "x.img", destination = "blockdev:///dev/x", options = {} },
       }, found.mounts)
     end)
+
+    it("takes devices as they are", function() assert.same({ "/dev/fuse", "/dev/a:/dev/b:r" }, found.devices) end)
 
     it("reads flags", function()
       assert.is_true(found.stdin)
@@ -74,6 +79,10 @@ describe("the command line", function()
       ["a variable without a name"] = { { "run", "--rootfs", "/r", "--env", "=x", "--", "sh" }, '"=x"' },
       ["a mount without a destination"] = { { "run", "--rootfs", "/r", "--mount", "source=/a", "--", "sh" }, "destination" },
       ["a mount to a relative path"] = { { "run", "--rootfs", "/r", "--mount", "src=/a,dst=b", "--", "sh" }, "absolute" },
+      ["a block device at a relative place"] = { { "run", "--rootfs", "/r", "--mount", "type=virtual-disk,src=/a,dst=blockdev://x", "--",
+        "sh" }, "absolute" },
+      ["a disk without a source"] = { { "run", "--rootfs", "/r", "--mount", "type=virtual-disk,dst=/b", "--", "sh" }, "needs source=" },
+      ["a device for a pod file"] = { { "run", "pod.lua", "--device", "/dev/x" }, "--device goes with --rootfs" },
       ["a mount of an unknown type"] = { { "run", "--rootfs", "/r", "--mount", "type=nfs,dst=/b", "--", "sh" }, '"nfs"' },
       ["a mount with an unknown word"] = { { "run", "--rootfs", "/r", "--mount", "src=/a,dst=/b,rox", "--", "sh" }, '"rox"' },
       ["a plan without a file"] = { { "plan" }, "missing argument 'file'" },

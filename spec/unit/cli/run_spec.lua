@@ -113,8 +113,8 @@ describe("the pod of a command line", function()
       "--env", "A=1", "--hostname", "h", "--cwd", "/w", "--", "sh", "-c", "x" })
     assert.is_false(pod.sandbox)
     assert.same({
-      main = { layers = { "a", "b" }, scratch = { size = "64M" }, args = { "sh", "-c", "x" }, env = { A = "1" }, mounts = {}, user = "web",
-        hostname = "h", cwd = "/w" },
+      main = { layers = { "a", "b" }, scratch = { size = "64M" }, args = { "sh", "-c", "x" }, env = { A = "1" }, mounts = {}, devices = {},
+        user = "web", hostname = "h", cwd = "/w" },
     }, pod.containers)
   end)
 end)

@@ -32,6 +32,13 @@ end
 
 local function facts_of(w, want) return w.devices:reserve(want) end
 
+-- Any GUID will do, as long as it is another one.
+local guids = 0
+local function device(path, vf)
+  guids = guids + 1
+  return { bus = "vpci", path = path, vf = vf, instance = ("%08x-0000-4000-8000-000000000000"):format(guids) }
+end
+
 describe("the device driver", function()
   it("reserves without a call [#232] [#278]", virtual(function()
     local w = fake.new()
@@ -360,6 +367,132 @@ describe("a random life of devices", function()
     assert.same({}, w.attached)
     assert.same({}, w.mounted)
     assert.same({}, w.shares)
+    assert.equal(0, w.devices.index:counts().reservations)
+  end))
+end)
+
+describe("the device driver and PCI devices", function()
+  it("assigns, waits for the guest, and takes away without a word to it [#306] [#309] [#312] [#321]", virtual(function()
+    local w = fake.new()
+    local facts = facts_of(w, device("/dev/x", 3))
+    assert.same({}, w.calls)
+    w.devices:map(facts)
+    assert.same({ Functions = { { DeviceInstancePath = "/dev/x", VirtualFunction = 3 } }, PropagateNumaAffinity = true },
+      w.uvm_object.devices_seen[1])
+    w.devices:unmap(facts)
+    assert.same({ "assign #1 /dev/x vf 3", "wait #1", "unassign #1" }, w.calls)
+    assert.not_equal(facts.instance, facts_of(w, device("/dev/x", 3)).instance)
+  end))
+
+  it("assigns once for all holders, and removes with the last [#307] [#308] [#310] [#311] [#314]", virtual(function()
+    local w = fake.new()
+    local a, b, other = facts_of(w, device "/dev/x"), facts_of(w, device "/dev/x"), facts_of(w, device("/dev/x", 1))
+    assert.equal(a.instance, b.instance)
+    assert.not_equal(a.instance, other.instance)
+    w.devices:map(b)
+    w.devices:unmap(a) -- it never added anything
+    w.devices:unmap(other)
+    assert.same({ "assign #1 /dev/x", "wait #1" }, w.calls)
+    w.devices:map(b)
+    w.devices:unmap(b)
+    assert.same({}, w.assigned)
+    assert.equal(3, #w.calls)
+  end))
+
+  it("asks nothing back of an assignment that failed [#315] [#316]", virtual(function()
+    local w = fake.new()
+    w.fail.assign = fake.host_error("permission_denied", "not yours")
+    local a, b = facts_of(w, device "/dev/x"), facts_of(w, device "/dev/x")
+    local e = failure(w.devices.map, w.devices, a)
+    assert.equal("permission_denied", e.code)
+    assert.equal("/dev/x: not yours", e.message)
+    w.devices:unmap(a)
+    w.devices:unmap(b)
+    assert.same({ "assign #1 /dev/x" }, w.calls)
+  end))
+
+  it("refuses a device that the guest did not see, until it was taken back [#317] [#318]", virtual(function()
+    local w = fake.new()
+    w.fail.wait_device = fake.guest_error("modify.add.VPCIDevice", 0x80004005)
+    local a, b = facts_of(w, device "/dev/x"), facts_of(w, device "/dev/x")
+    assert.equal("unknown", failure(w.devices.map, w.devices, a).code)
+    assert.equal("failed_precondition", failure(w.devices.map, w.devices, b).code)
+    assert.equal(2, #w.calls)
+    w.devices:unmap(a)
+    w.fail.unassign = fake.host_error "internal"
+    assert.equal("internal", failure(w.devices.unmap, w.devices, b).code)
+    w.devices:unmap(b)
+    assert.same({}, w.assigned)
+    w.devices:map(facts_of(w, device "/dev/x"))
+  end))
+
+  it("repeats a removal that failed [#319]", virtual(function()
+    local w = fake.new()
+    local a = facts_of(w, device "/dev/x")
+    w.devices:map(a)
+    w.fail.unassign = fake.host_error "internal"
+    failure(w.devices.unmap, w.devices, a)
+    assert.equal("failed_precondition", failure(w.devices.map, w.devices, a).code)
+    w.devices:unmap(a)
+    assert.equal(2, calls_of(w, "unassign"))
+    assert.same({}, w.assigned)
+  end))
+
+  it("lets a removal end within a limit, and knows then that it does not know (known-bugs 123)", virtual(function()
+    local w = fake.new()
+    local a = facts_of(w, device "/dev/x")
+    w.devices:map(a)
+    w.slow.unassign = 3600000
+    local before = task.now()
+    failure(w.devices.unmap, w.devices, a)
+    assert.equal(30000, task.now() - before)
+    w.slow.unassign = nil
+    w.devices:unmap(a)
+    assert.same({}, w.assigned)
+  end))
+
+  it("does not let one device wait for another [#324]", virtual(function()
+    local w = fake.new()
+    local a, b = facts_of(w, device "/dev/a"), facts_of(w, device "/dev/b")
+    w.slow.wait_device = 60000
+    local slow = task.spawn(function() w.devices:map(a) end)
+    task.sleep(10)
+    w.slow.wait_device = nil
+    w.devices:map(b)
+    assert.is_true(task.now() < 60000)
+    slow:join()
+  end))
+
+  it("takes a device for gone with the VM, and what of it is on the host back [#322]", virtual(function()
+    local w = fake.new()
+    local a = facts_of(w, device "/dev/x")
+    w.devices:map(a)
+    w.kill_vm()
+    w.devices:unmap(a)
+    assert.equal(0, w.devices.index:counts().parents)
+    assert.same({}, w.assigned)
+  end))
+
+  it("puts devices of an earlier process back by their facts", virtual(function()
+    local w = fake.new()
+    local a = facts_of(w, device "/dev/x")
+    for k, v in pairs(w.devices:map(a)) do a[k] = v end
+    w.devices = require("moonshim.devices").new(w, { core = w.core })
+    w.devices:restore { { facts = a, state = "held" } }
+    w.devices:unmap(a)
+    assert.same({}, w.assigned)
+    assert.equal("unassign #1", w.calls[3])
+  end))
+
+  it("releases everything in a hundred rounds, one in ten failing (known-bugs 124)", virtual(function()
+    local w = fake.new()
+    for round = 1, 100 do
+      if round % 10 == 0 then w.fail[round % 20 == 0 and "assign" or "wait_device"] = fake.host_error "internal" end
+      local a = facts_of(w, device "/dev/x")
+      pcall(w.devices.map, w.devices, a)
+      w.devices:unmap(a)
+      assert.same({}, w.assigned)
+    end
     assert.equal(0, w.devices.index:counts().reservations)
   end))
 end)

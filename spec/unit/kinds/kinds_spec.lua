@@ -10,7 +10,9 @@ local virtual = require "support.virtual"
 local FILES = {
   ["/img/base.ext4"] = { format = "ext4" }, ["/img/app.ext4"] = { format = "ext4" }, ["/img/x.squashfs"] = { format = "squashfs" },
   ["/data"] = "directory", ["/data/file.txt"] = "file", ["/scratch.img"] = { format = "ext4" }, ["/empty.img"] = { blank = true },
-  ["/notes.txt"] = "file", ["/dev/sdx"] = { kind = "block", format = "ext4" },
+  ["/notes.txt"] = "file",
+  ["/img/base.erofs"] = { format = "erofs" }, ["/img/erofs.vhd"] = { format = "vhd", inner = "erofs" },
+  ["/dev/sdx"] = { kind = "block", format = "ext4" },
 }
 
 local function failure(fn, ...)
@@ -86,6 +88,91 @@ describe("kind layer", function()
     assert.equal("intended", r.state)
     release(w, r)
     assert.same({}, w.attached)
+  end))
+end)
+
+describe("kind layer of erofs", function()
+  it("says the file system, which not every guest finds out by itself", virtual(function()
+    local _, _, acquire = given()
+    assert.equal("erofs", acquire("layer", { path = "/img/base.erofs" }).facts.mount.filesystem)
+    assert.is_nil(acquire("layer", { path = "/img/base.ext4" }).facts.mount.filesystem)
+    assert.equal("erofs", acquire("layer", { path = "/img/erofs.vhd" }).facts.mount.filesystem)
+  end))
+end)
+
+describe("kind device", function()
+  it("is assigned under a random GUID, shared by containers, and given back by the last", virtual(function()
+    local w, _, acquire = given()
+    local a = acquire("device", { path = "/dev/fuse", index = 2, destination = "/dev/f", access = "r" })
+    local b = acquire("device", { path = "/dev/fuse" })
+    assert.truthy(a.facts.instance:find "^%x+%-%x%x%x%x%-4%x%x%x%-[89ab]%x%x%x%-%x+$", a.facts.instance)
+    assert.equal(36, #a.facts.instance)
+    assert.same({ 2, "/dev/f", "r", "vpci" }, { a.facts.index, a.facts.destination, a.facts.access, a.facts.bus })
+    assert.equal(a.facts.instance, b.facts.instance)
+    assert.same({ major = 1, minor = 2 }, a.facts.node)
+    release(w, a)
+    assert.equal(2, #w.calls)
+    release(w, b)
+    release(w, b)
+    assert.same({}, w.assigned)
+    assert.equal("held", a.state)
+  end))
+
+  it("is intended when the guest did not see it, and can then be released [#166]", virtual(function()
+    local w, L, acquire = given()
+    w.fail.wait_device = fake.guest_error("modify.add.VPCIDevice", 0x80004005)
+    failure(acquire, "device", { path = "/dev/fuse" })
+    local r = L:all()[1]
+    assert.equal("intended", r.state)
+    release(w, r)
+    assert.same({}, w.assigned)
+  end))
+
+  it("is taken back after a crash that came before its node was known", virtual(function()
+    local w, _, acquire = given()
+    local r = acquire("device", { path = "/dev/fuse" })
+    r.facts.node = nil
+    w.devices = require("moonshim.devices").new(w, { core = w.core })
+    w.kill_vm()
+    release(w, r, { goal = "crash" })
+    assert.same({}, w.assigned)
+  end))
+end)
+
+describe("slots that run out", function()
+  it("are an error that says so, and leave everybody else alone [#229]", virtual(function()
+    local list = {}
+    for i = 1, 257 do list["/many/" .. i] = { format = "ext4" } end
+    local w, L, acquire = given()
+    w.with_files(list)
+    for i = 1, 256 do acquire("layer", { path = "/many/" .. i }) end
+    local e = failure(acquire, "layer", { path = "/many/257" })
+    assert.equal("resource_exhausted", e.code)
+    assert.truthy(e.message:find("no free SCSI slot: all 256 of 4 controllers are taken", 1, true), e.message)
+    assert.equal(256, #L:all())
+    assert.truthy(acquire("layer", { path = "/many/1" })) -- a disk that is there has its slot
+    release(w, L:get "layer-3")
+    assert.truthy(acquire("layer", { path = "/many/257" }))
+  end))
+end)
+
+describe("one path read-only and writable", function()
+  it("is two shares [#153]", virtual(function()
+    local w, _, acquire = given()
+    local ro = acquire("share", { path = "/data", read_only = true })
+    local rw = acquire("share", { path = "/data", read_only = false })
+    assert.not_equal(ro.facts.guest_path, rw.facts.guest_path)
+    assert.same({ "add 0 /data ro", "mount /run/mounts/plan9/0", "add 1 /data", "mount /run/mounts/plan9/1" }, w.calls)
+  end))
+
+  it("is refused for a disk, and says how it is in use [#234]", virtual(function()
+    local _, L, acquire = given()
+    acquire("layer", { path = "/img/base.ext4" })
+    local e = failure(acquire, "disk", { path = "/img/base.ext4", read_only = false })
+    assert.equal("failed_precondition", e.code)
+    assert.truthy(e.message:find("/img/base.ext4 is in use read-only in this VM and cannot be writable at the same time", 1, true),
+      e.message)
+    assert.equal(1, #L:all())
   end))
 end)
 

@@ -8,7 +8,9 @@ local files = fake.files {
   ["/img/link.ext4"] = { format = "ext4", real = "/img/app.ext4" },
   ["/img/layer.vhd"] = { format = "vhd", inner = "ext4" }, ["/img/ntfs.vhd"] = { format = "vhd", inner = "unknown" },
   ["/img/x.squashfs"] = { format = "squashfs" }, ["/img/notes.txt"] = { format = "unknown" },
-    ["/img/blank"] = { format = "unknown", blank = true },
+  ["/img/base.erofs"] = { format = "erofs" }, ["/img/erofs.vhd"] = { format = "vhd", inner = "erofs" },
+  ["/img/scratch.vhd"] = { format = "vhd", inner = "unknown", blank = true }, ["/img/x.vhdx"] = { format = "vhdx" },
+  ["/img/blank"] = { format = "unknown", blank = true },
   ["/dev/vg/lv"] = { kind = "block", format = "ext4" }, ["/run/pipe"] = "fifo",
 }
 
@@ -55,17 +57,26 @@ describe("the root file system", function()
     assert.same({ path = "/img/blank" }, r.scratch)
   end)
 
+  it("may be erofs, and any of them in a fixed VHD", function()
+    for path, format in pairs { ["/img/base.erofs"] = "erofs", ["/img/erofs.vhd"] = "erofs", ["/img/layer.vhd"] = "ext4" } do
+      assert.equal(format, root.choose({ rootfs = path }, files).layers[1].format)
+    end
+    assert.same({ path = "/img/scratch.vhd" }, root.choose({ rootfs = "/img/base.erofs", scratch = { path = "/img/scratch.vhd" } },
+      files).scratch)
+    refusal({ rootfs = "/img/base.ext4", scratch = { path = "/img/base.erofs" } }, "failed_precondition")
+  end)
+
   it("takes block devices and canonical paths", function()
     assert.equal("/dev/vg/lv", root.choose({ rootfs = "/dev/vg/lv" }, files).layers[1].path)
     assert.equal("/img/app.ext4", root.choose({ rootfs = "/img/link.ext4" }, files).layers[1].path)
   end)
 
   for path, what in pairs { ["/img/x.squashfs"] = "squashfs", ["/img/notes.txt"] = "unknown format", ["/img/ntfs.vhd"] = "unknown",
-    ["/run/pipe"] = "fifo" } do
+    ["/img/x.vhdx"] = "is a vhdx image", ["/run/pipe"] = "fifo" } do
     it("names what is supported when it gets " .. what .. " " .. path, function()
       local text = refusal { rootfs = path }
       assert.truthy(text:find(what, 1, true), text)
-      assert.truthy(text:find("ext4 images and directories", 1, true), text)
+      assert.truthy(text:find("ext4 and erofs images, fixed VHDs of these, and directories", 1, true), text)
       assert.truthy(text:find("containers.web.rootfs", 1, true), text)
     end)
   end

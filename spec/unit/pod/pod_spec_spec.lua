@@ -73,6 +73,21 @@ describe("a pod spec", function()
     assert.same({ source = "tmpfs", destination = "/tmp", type = "tmpfs", options = {} }, mounts[2])
   end)
 
+  it("reads devices, short and long", function()
+    local devices = check(pod(function(_, c)
+      c.devices = { "/dev/fuse", "/dev/sda:/dev/xvda", "/dev/sda:r", "/dev/sdb:/dev/y/../x:mr",
+        { path = "nodes/a:b", destination = "/dev/c" } }
+    end)).containers.web.devices
+    assert.same({
+      { path = "/dev/fuse", destination = "/dev/fuse", access = "rwm" },
+      { path = "/dev/sda", destination = "/dev/xvda", access = "rwm" },
+      { path = "/dev/sda", destination = "/dev/sda", access = "r" },
+      { path = "/dev/sdb", destination = "/dev/x", access = "rm" },
+      { path = "/base/nodes/a:b", destination = "/dev/c", access = "rwm" },
+    }, devices)
+    assert.same({}, check(pod()).containers.web.devices)
+  end)
+
   for text, bytes in pairs { ["64M"] = 64 << 20, ["1G"] = 1 << 30, ["2048K"] = 2 << 20, ["5mb"] = 5 << 20, ["1GiB"] = 1 << 30 } do
     it("reads the size " .. text, function()
       local spec = check(pod(function(_, c) c.rootfs, c.layers, c.scratch = nil, { "a.ext4" }, { size = text } end))
@@ -129,6 +144,20 @@ describe("a pod spec is refused", function()
     { "a bind mount without source", "invalid_argument", "needs a source", function(_, c) c.mounts = { { destination = "/x" } } end },
     { "a mount with an unknown field", "invalid_argument", 'containers.web.mounts[1].dest: unknown field',
       function(_, c) c.mounts = { { dest = "/x" } } end },
+    { "a device without a path", "invalid_argument", "containers.web.devices[1]: a device needs a path",
+      function(_, c) c.devices = { {} } end },
+    { "a device with an unknown field", "invalid_argument", 'devices[1].acess: unknown field (did you mean "access"?)',
+      function(_, c) c.devices = { { path = "/dev/x", acess = "r" } } end },
+    { "an access that is none", "invalid_argument", '"rx" is no access',
+      function(_, c) c.devices = { { path = "/dev/x", access = "rx" } } end },
+    { "an access with a letter twice", "invalid_argument", '"rr" is no access', function(_, c) c.devices = { "/dev/x:rr" } end },
+    { "a device with too many parts", "invalid_argument", "is no device; write",
+      function(_, c) c.devices = { "/dev/x:/dev/y:/dev/z" } end },
+    { "a device with an empty part", "invalid_argument", "is no device; write", function(_, c) c.devices = { "/dev/x:" } end },
+    { "a device at a relative place", "invalid_argument", "must be an absolute path", function(_, c) c.devices = { "/dev/x:dev/y" } end },
+    { "a device at the root", "invalid_argument", "is the root folder", function(_, c) c.devices = { "/dev/x:/dev/.." } end },
+    { "two devices at one place", "invalid_argument", "devices[2]: /dev/x is taken by devices[1]",
+      function(_, c) c.devices = { "/dev/x", "/dev/y:/dev/x" } end },
     { "a scratch without size or path", "invalid_argument", "either a size", function(_, c) c.scratch = {} end },
     { "a scratch with both", "invalid_argument", "either a size", function(_, c) c.scratch = { size = "64M", path = "x" } end },
     { "a size without a number", "invalid_argument", "is no size", function(_, c) c.scratch = { size = "big" } end },
