@@ -273,6 +273,15 @@ static int l_counts(lua_State *L)
     return 1;
 }
 
+/* bridge:cut()      a fault for tests: the connection breaks [-0, +0, arg] */
+static int l_cut(lua_State *L)
+{
+    l_bridge *u = check(L);
+    if (u->d != NULL && !u->closed)
+        msh_driver_cut(u->d);
+    return 0;
+}
+
 /* bridge:state() -> "open" | "lost" | "closed"      [-0, +1, m] */
 static int l_state(lua_State *L)
 {
@@ -296,7 +305,8 @@ static int l_state(lua_State *L)
 void msh_l_open_bridge(lua_State *L)
 {
     static const luaL_Reg methods[] = {{"call", l_call_},    {"abandon", l_abandon}, {"next_id", l_next_id},
-                                       {"counts", l_counts}, {"state", l_state},     {NULL, NULL}};
+                                       {"counts", l_counts}, {"state", l_state},     {"cut", l_cut},
+                                       {NULL, NULL}};
     msh_l_class(L, CLASS, methods, l_close);
     luaL_getmetatable(L, CLASS);
     lua_pushcfunction(L, l_gc); /* no event may reach a collected object, so here the driver goes at once */

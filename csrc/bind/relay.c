@@ -157,7 +157,7 @@ static void opt_function(lua_State *L, int t, const char *key)
                       lua_pushfstring(L, "field '%s': function expected, got %s", key, luaL_typename(L, -1)));
 }
 
-/* relay:open{name=, dir=, tty=, stdin=, stdout=, stderr=, ports=, on_ready=, on_drained=} -> io | nil, err
+/* relay:open{name=, dir=, tty=, resume=, stdin=, stdout=, stderr=, ports=, on_ready=, on_drained=} -> io | nil, err
  * [-0, +1..2, arg] */
 static int l_open(lua_State *L)
 {
@@ -170,6 +170,7 @@ static int l_open(lua_State *L)
     want.name = msh_l_str(L, 2, "name", true);
     want.dir = msh_l_str(L, 2, "dir", true);
     want.tty = msh_l_bool(L, 2, "tty", false);
+    want.resume = msh_l_bool(L, 2, "resume", false);
     if (lua_getfield(L, 2, "ports") == LUA_TNIL)
         lua_newtable(L);
     int ports = lua_gettop(L);
@@ -226,6 +227,19 @@ static int l_close_stdin(lua_State *L)
     return 1;
 }
 
+/* io:cut("stdin" | "stdout" | "stderr") -> true | nil, err      a fault for tests: the socket breaks [-0, +1..2, arg] */
+static int l_cut(lua_State *L)
+{
+    static const char *const streams[] = {"stdin", "stdout", "stderr", NULL};
+    l_io *u = luaL_checkudata(L, 1, IO);
+    int stream = luaL_checkoption(L, 2, NULL, streams);
+    if (u->io == NULL)
+        return msh_l_closed(L, "the stdio");
+    msh_io_cut(u->io, stream);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 /* io:counts() -> {stdin=, stdout=, stderr=}      bytes so far; after a close what they were then [-0, +1, m] */
 static int l_counts(lua_State *L)
 {
@@ -239,8 +253,11 @@ static int l_counts(lua_State *L)
 void msh_l_open_relay(lua_State *L)
 {
     static const luaL_Reg relay_methods[] = {{"open", l_open}, {NULL, NULL}};
-    static const luaL_Reg io_methods[] = {
-        {"exited", l_exited}, {"close_stdin", l_close_stdin}, {"counts", l_counts}, {NULL, NULL}};
+    static const luaL_Reg io_methods[] = {{"exited", l_exited},
+                                          {"close_stdin", l_close_stdin},
+                                          {"cut", l_cut},
+                                          {"counts", l_counts},
+                                          {NULL, NULL}};
     msh_l_class(L, RELAY, relay_methods, l_relay_close);
     msh_l_class(L, IO, io_methods, l_io_close);
     lua_pushcfunction(L, l_relay_new);

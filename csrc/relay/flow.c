@@ -56,12 +56,20 @@ static void stop_linger(msh_flow *f)
     f->watch = -1;
 }
 
+/* Bytes that came out of the socket of an output, whatever became of them. */
+static uint64_t taken(const msh_flow *f)
+{
+    return atomic_load_explicit(&f->moved, memory_order_relaxed) + (f->piped ? f->pump.held_n : 0);
+}
+
 void msh__flow_over(msh_flow *f, int error)
 {
     if (f->state == FLOW_NONE || f->state == FLOW_OVER)
         return;
     stop_pump(f);
     stop_linger(f);
+    if (f->resume && f->index != MSH_STDIN && f->sock >= 0)
+        msh_word_say(f->sock, MSH_WORD_NO_MORE, taken(f)); /* so that the close is not taken for a break */
     if (f->error == 0)
         f->error = error;
     f->state = FLOW_OVER;
@@ -118,12 +126,118 @@ static msh_code start(msh_flow *f, msh_err *err)
     if (rc != MSH_OK)
         return rc;
     f->piped = true;
+    if (in && f->resume && (rc = msh_pump_keep(&f->pump, err)) != MSH_OK)
+        return rc;
     int e = watch_end(f, msh_pump_in(&f->pump), &f->pump.in_polls, EPOLLIN | EPOLLRDHUP);
     if (e == 0)
-        e = watch_end(f, msh_pump_out(&f->pump), &f->pump.out_polls, EPOLLOUT);
+        e = watch_end(f, msh_pump_out(&f->pump), &f->pump.out_polls,
+                      in && f->resume ? EPOLLIN | EPOLLOUT : EPOLLOUT);
     if (e != 0)
         return msh_fail_errno(err, e, "wait for %s", f->path);
     return MSH_OK;
+}
+
+/* ---- a socket that breaks, and the next one ---- */
+
+/* The socket is lost, the stream is not: listens for the agent, which dials again. */
+static void again(msh_flow *f)
+{
+    msh_err err = {0};
+    msh_list_remove(&f->hot);
+    unwatch_fd(f->io->relay, f->sock);
+    msh_fd_close(&f->sock);
+    if (f->index == MSH_STDIN)
+        msh_pump_new_out(&f->pump, -1);
+    else
+        msh_pump_new_in(&f->pump, -1);
+    f->word_n = 0;
+    if (msh_socket_listen(f->path, 0600, &f->listener, &f->id, &err) != MSH_OK) {
+        msh__flow_over(f, ECONNRESET);
+        return;
+    }
+    f->state = FLOW_AGAIN;
+    if (watch_fd(f->io->relay, f->listener, EPOLLIN, f) != 0)
+        msh__flow_over(f, ECONNRESET);
+}
+
+static void run(msh_flow *f)
+{
+    f->state = FLOW_RUN;
+    if (f->ending && !f->pump.ended) {
+        f->ending = false;
+        msh__flow_close_stdin(f);
+    }
+    if (f->state == FLOW_RUN)
+        msh__flow_heat(f);
+}
+
+/* The next socket of an output: tells the agent what came through the earlier ones, and reads on. */
+static void go_on(msh_flow *f)
+{
+    msh_pump_new_in(&f->pump, f->sock);
+    if (!msh_word_say(f->sock, MSH_WORD_GO_ON, taken(f)) ||
+        watch_fd(f->io->relay, f->sock, EPOLLIN | EPOLLRDHUP | EPOLLET, f) != 0)
+        again(f);
+    else
+        run(f);
+}
+
+static void connected_again(msh_flow *f)
+{
+    if (f->index != MSH_STDIN) {
+        go_on(f);
+    } else if (watch_fd(f->io->relay, f->sock, EPOLLIN | EPOLLOUT | EPOLLET, f) != 0) {
+        again(f);
+    } else {
+        f->state = FLOW_HEAR;
+        msh__flow_heard(f);
+    }
+}
+
+/* A word of the guest about its stdin; true when it or the end of the socket was dealt with. */
+static bool hear(msh_flow *f)
+{
+    uint64_t guest_has = 0;
+    bool over;
+    msh_word w = msh_word_hear(f->sock, f->word, &f->word_n, &guest_has, &over);
+    if (w == MSH_WORD_NO_MORE) {
+        f->no_more = true;
+        return true;
+    }
+    if (w == MSH_WORD_GO_ON && f->state == FLOW_HEAR) {
+        msh_tail_resume(f->pump.tail, guest_has);
+        msh_pump_new_out(&f->pump, f->sock);
+        run(f);
+        return true;
+    }
+    if (w == MSH_WORD_NONE && !over)
+        return false;
+    again(f);
+    return true;
+}
+
+void msh__flow_heard(msh_flow *f)
+{
+    if (f->resume && !f->no_more)
+        hear(f);
+}
+
+/* True when the socket of a stdin has broken, which nobody would notice while there is nothing to send. */
+static bool stdin_broke(msh_flow *f)
+{
+    return f->index == MSH_STDIN && f->resume && !f->no_more && msh_word_broke(f->sock) && hear(f) &&
+           !f->no_more;
+}
+
+void msh__flow_cut(msh_flow *f)
+{
+    if (f->state != FLOW_RUN && f->state != FLOW_HALF && f->state != FLOW_HEAR)
+        return;
+    if (f->resume && !f->no_more)
+        again(f);
+    else
+        msh__flow_over(f, ECONNRESET);
+    msh__io_check(f->io);
 }
 
 void msh__flow_connection(msh_flow *f)
@@ -135,25 +249,30 @@ void msh__flow_connection(msh_flow *f)
     if (rc == MSH_OK) {
         msh_socket_unlink(f->path, &f->id);
         msh_fd_close(&f->listener); /* one connection per port */
+        if (f->state == FLOW_AGAIN) {
+            connected_again(f);
+            return;
+        }
         rc = start(f, &err);
     }
-    if (rc != MSH_OK) {
+    if (rc != MSH_OK)
         fail_open(f, &err);
-    } else {
-        f->state = FLOW_RUN;
-        if (f->ending) {
-            f->ending = false;
-            msh__flow_close_stdin(f);
-        }
-        msh__flow_heat(f);
-    }
+    else
+        run(f);
     msh__io_check(f->io);
 }
 
 /* The guest sees the end of stdin; its socket stays, so that it is not taken for a loss. */
 static void end_stdin(msh_flow *f, int error)
 {
-    stop_pump(f);
+    msh_list_remove(&f->hot);
+    if (f->resume && f->piped) { /* the tail stays until the guest has read it */
+        unwatch_fd(f->io->relay, msh_pump_in(&f->pump));
+        msh_pump_new_in(&f->pump, -1);
+        f->pump.ended = true;
+    } else {
+        stop_pump(f);
+    }
     msh_fd_close(&f->end);
     if (f->error == 0)
         f->error = error;
@@ -180,11 +299,11 @@ void msh__flow_close_stdin(msh_flow *f)
             end_stdin(f, errno);
             return;
         }
-        stop_pump(f); /* from a fifo it holds no bytes */
+        unwatch_fd(f->io->relay, f->end);
         msh_fd_close(&f->end);
         f->end = reader;
-        msh_err err = {0};
-        if (start(f, &err) != MSH_OK) {
+        msh_pump_new_in(&f->pump, reader);
+        if (watch_end(f, reader, &f->pump.in_polls, EPOLLIN | EPOLLRDHUP) != 0) {
             end_stdin(f, EIO);
             return;
         }
@@ -258,20 +377,27 @@ void msh__flow_try(msh_flow *f)
     atomic_fetch_add_explicit(&f->moved, moved, memory_order_relaxed);
     bool in = f->index == MSH_STDIN;
     if (s == MSH_PUMP_WAIT && in && f->ending && !f->fifo && !is_ready(msh_pump_in(&f->pump), POLLIN))
-        s = f->pump.held_n > 0 ? MSH_PUMP_WAIT : MSH_PUMP_EOF;
+        s = f->pump.held_n > 0 || (f->pump.tail != NULL && msh_tail_unsent(f->pump.tail).n > 0)
+                ? MSH_PUMP_WAIT
+                : MSH_PUMP_EOF;
     switch (s) {
     case MSH_PUMP_MORE:
         msh__flow_heat(f);
         return;
     case MSH_PUMP_WAIT:
+        stdin_broke(f);
         return;
     case MSH_PUMP_EOF:
         if (in)
             end_stdin(f, 0);
+        else if (f->resume && msh_word_broke(f->sock))
+            again(f);
         else
             msh__flow_end(f);
         break;
     case MSH_PUMP_LOST: /* a guest that no longer reads its stdin is no error */
+        if (stdin_broke(f))
+            break;
         if (!in)
             refuse_more(f);
         msh__flow_over(f, in ? 0 : EPIPE);
@@ -279,6 +405,8 @@ void msh__flow_try(msh_flow *f)
     case MSH_PUMP_FAILED:
         if (in && f->pump.error != ECONNRESET)
             end_stdin(f, f->pump.error);
+        else if (!in && f->resume && f->pump.error == ECONNRESET)
+            again(f);
         else
             msh__flow_over(f, f->pump.error);
         break;
@@ -292,7 +420,7 @@ void msh__io_check(msh_io *io)
     for (int i = 0; i < MSH_STDIO; i++) {
         flow_state s = io->flow[i].state;
         listening = listening || s == FLOW_LISTEN;
-        running = running || (i != MSH_STDIN && (s == FLOW_LISTEN || s == FLOW_RUN));
+        running = running || (i != MSH_STDIN && (s == FLOW_LISTEN || s == FLOW_RUN || s == FLOW_AGAIN));
     }
     if (!io->ready && !listening && !io->exited) {
         io->ready = true;

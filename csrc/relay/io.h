@@ -3,6 +3,7 @@
  * Words      flow = one stream of an io: its socket on one side, its end on the other.
  *
  *   NONE   LISTEN --accept--> RUN --stdin's end--> HALF --exit, close--> OVER
+ *   with `resume`: RUN, HALF --socket broke--> AGAIN --accept--> RUN; stdin goes AGAIN --accept--> HEAR --word--> RUN
  *             `                 `--output's end--> OVER or LINGER --reader came, close--> OVER
  *              `--exit without a connection, failure--> OVER
  *
@@ -17,13 +18,22 @@
 #include "base/time.h"
 #include "relay/relay.h"
 #include "sys/usock.h"
-#include "transport/pump.h"
+#include "transport/tail.h"
 #include <stdatomic.h>
 
-enum { DO_OPEN = 1, DO_EXITED = 2, DO_CLOSE_STDIN = 4, DO_CLOSE = 8 };   /* msh_io.commands */
-enum { SAY_READY = 1, SAY_FAILED = 2, SAY_DRAINED = 4, SAY_CLOSED = 8 }; /* msh_io.reports */
+enum { DO_OPEN = 1, DO_EXITED = 2, DO_CLOSE_STDIN = 4, DO_CLOSE = 8, DO_CUT = 16 }; /* msh_io.commands */
+enum { SAY_READY = 1, SAY_FAILED = 2, SAY_DRAINED = 4, SAY_CLOSED = 8 };            /* msh_io.reports */
 
-typedef enum flow_state { FLOW_NONE, FLOW_LISTEN, FLOW_RUN, FLOW_HALF, FLOW_LINGER, FLOW_OVER } flow_state;
+typedef enum flow_state {
+    FLOW_NONE,
+    FLOW_LISTEN,
+    FLOW_RUN,
+    FLOW_HALF,
+    FLOW_AGAIN,
+    FLOW_HEAR,
+    FLOW_LINGER,
+    FLOW_OVER
+} flow_state;
 
 typedef struct msh_flow {
     msh_io *io;
@@ -36,6 +46,10 @@ typedef struct msh_flow {
         fifo; /* the end is ours, opened for reading and writing, so that neither side ever sees the other go */
     bool ending; /* stdin was asked to close */
     bool piped;  /* the pump is in use */
+    bool resume;
+    bool no_more; /* said by the guest: it reads no more of this stdin */
+    char word[MSH_WORD_SIZE];
+    size_t word_n;
     msh_pump pump;
     msh_node hot; /* relay.hot: worth a try */
     msh_node lingering;
@@ -57,6 +71,7 @@ struct msh_io {
 
     /* both, under the lock */
     unsigned commands, reports;
+    unsigned cut; /* streams, one bit each */
     msh_time drain_until;
     msh_node command_node, report_node; /* in a list when the links are set */
     msh_err ready_err;
@@ -99,9 +114,11 @@ void msh__report(msh_io *io, unsigned what);
 
 /* flow.c, data thread */
 void msh__flow_listen(msh_flow *f);
-void msh__flow_connection(msh_flow *f); /* the listener is readable */
-void msh__flow_try(msh_flow *f);        /* move a share */
-void msh__flow_heat(msh_flow *f);       /* try it in this turn */
+void msh__flow_connection(msh_flow *f); /* the listener is readable, the first time or again */
+void msh__flow_heard(msh_flow *f);      /* something about the socket in HALF or HEAR */
+void msh__flow_cut(msh_flow *f);
+void msh__flow_try(msh_flow *f);  /* move a share */
+void msh__flow_heat(msh_flow *f); /* try it in this turn */
 void msh__flow_close_stdin(msh_flow *f);
 void msh__flow_end(msh_flow *f); /* of an output: what is in a fifo is kept for a late reader */
 void msh__flow_over(msh_flow *f, int error);

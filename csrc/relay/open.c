@@ -29,6 +29,7 @@ static msh_code open_fifo(const char *path, int *fd, msh_err *err)
 static msh_code prepare_flow(msh_flow *f, const msh_io_want *want, msh_err *err)
 {
     const msh_io_end *e = &want->end[f->index];
+    f->resume = want->resume;
     msh_code rc;
     if (e->path != NULL) {
         f->fifo = true;

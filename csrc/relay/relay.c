@@ -195,6 +195,14 @@ void msh_io_close_stdin(msh_io *io)
     send_command(io, DO_CLOSE_STDIN, MSH_NEVER);
 }
 
+void msh_io_cut(msh_io *io, int stream)
+{
+    uv_mutex_lock(&io->relay->lock);
+    io->cut |= 1u << stream;
+    uv_mutex_unlock(&io->relay->lock);
+    send_command(io, DO_CUT, MSH_NEVER);
+}
+
 void msh_io_counts(const msh_io *io, uint64_t bytes[MSH_STDIO])
 {
     for (int i = 0; i < MSH_STDIO; i++)

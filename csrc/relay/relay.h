@@ -16,7 +16,10 @@
  *               there is none the program blocks on a full pipe. Bytes unread at the end wait for a late
  *               reader until msh_io_close. A stdin fifo ends only by msh_io_close_stdin, after its writers
  *               have left.
- *            5. memory is bounded: kernel buffers plus MSH_PUMP_HELD a stream. Streams take turns, so a
+ *            5. with `resume` a stream outlives its socket: when that breaks, the port listens again, and the stream
+ *               goes on where it was, nothing lost and nothing doubled (transport/tail.h).
+ *            6. memory is bounded: kernel buffers plus MSH_PUMP_HELD a stream, and with `resume` a stdin's tail.
+ *               Streams take turns, so a
  *               flood on one delays neither another nor a close.
  * See        csrc/relay/relay_test.c */
 #ifndef MSH_RELAY_RELAY_H
@@ -46,6 +49,7 @@ typedef struct msh_io_want {
     const char *name; /* for messages; borrowed for the call */
     const char *dir;  /* folder of the sockets */
     bool tty;         /* then stderr is not used, whatever it says */
+    bool resume;      /* the guest's agent dials again and knows the words of transport/tail.h */
     msh_io_end end[MSH_STDIO];
     /* Every port has its connection, or why that will not be. */
     void (*on_ready)(void *ctx, const msh_err *err);
@@ -67,6 +71,8 @@ void msh_io_exited(msh_io *io, uint64_t drain_ms);
 /* stdin ends after the bytes that are there: a descriptor is read until it would block, a fifo until its
  * writers have left. Nothing to do without stdin or the second time. */
 void msh_io_close_stdin(msh_io *io);
+/* A fault, for tests: closes the socket of one stream over whatever is on its way, as a broken connection would. */
+void msh_io_cut(msh_io *io, int stream);
 /* A look at the counters, at any time. */
 void msh_io_counts(const msh_io *io, uint64_t bytes[MSH_STDIO]);
 /* Takes the io (NULL is fine); cuts what is not drained. */

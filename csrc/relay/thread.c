@@ -41,7 +41,7 @@ static void do_exited(msh_io *io, msh_time until)
     msh__flow_over(&io->flow[MSH_STDIN], 0);
     for (int i = MSH_STDOUT; i < MSH_STDIO; i++) {
         msh_flow *f = &io->flow[i];
-        if (f->state == FLOW_LISTEN)
+        if (f->state == FLOW_LISTEN || f->state == FLOW_AGAIN)
             msh__flow_connection(f); /* it may have come a moment ago */
         if (f->state == FLOW_LISTEN)
             msh__flow_over(f, 0); /* nobody will come any more */
@@ -67,11 +67,13 @@ static bool take_commands(msh_relay *r)
         bool stop = r->stop;
         msh_node *n = stop ? NULL : msh_list_shift(&r->commands);
         msh_io *io = n != NULL ? MSH_LIST_OF(n, msh_io, command_node) : NULL;
-        unsigned what = 0;
+        unsigned what = 0, cut = 0;
         msh_time until = MSH_NEVER;
         if (io != NULL) {
             what = io->commands;
             io->commands = 0;
+            cut = io->cut;
+            io->cut = 0;
             until = io->drain_until;
         }
         uv_mutex_unlock(&r->lock);
@@ -83,6 +85,9 @@ static bool take_commands(msh_relay *r)
         }
         if ((what & DO_OPEN) != 0)
             do_open(io);
+        for (int i = 0; i < MSH_STDIO && (what & DO_CUT) != 0; i++)
+            if ((cut & 1u << i) != 0)
+                msh__flow_cut(&io->flow[i]);
         if ((what & DO_CLOSE_STDIN) != 0)
             msh__flow_close_stdin(&io->flow[MSH_STDIN]);
         if ((what & DO_EXITED) != 0)
@@ -115,7 +120,7 @@ static int deadlines(msh_relay *r)
             continue;
         }
         for (int i = MSH_STDOUT; i < MSH_STDIO; i++) {
-            if (io->flow[i].state != FLOW_RUN)
+            if (io->flow[i].state != FLOW_RUN && io->flow[i].state != FLOW_AGAIN)
                 continue;
             uv_mutex_lock(&r->lock);
             io->report.cut = true;
@@ -155,10 +160,12 @@ static void on_event(msh_relay *r, void *what)
         read_inotify(r);
     } else {
         msh_flow *f = what;
-        if (f->state == FLOW_LISTEN)
+        if (f->state == FLOW_LISTEN || f->state == FLOW_AGAIN)
             msh__flow_connection(f);
         else if (f->state == FLOW_RUN)
             msh__flow_heat(f);
+        else if (f->state == FLOW_HALF || f->state == FLOW_HEAR)
+            msh__flow_heard(f);
     }
 }
 

@@ -175,6 +175,15 @@ void msh_driver_end(msh_driver *d)
     msh_defer_arm(&d->defer);
 }
 
+void msh_driver_cut(msh_driver *d)
+{
+    msh_err why = {0};
+    if (d->freed || d->stream == NULL)
+        return;
+    msh_fail(&why, MSH_UNAVAILABLE, "cut by a test");
+    lose(d, &why);
+}
+
 static void unref_handle(msh_driver *d)
 {
     if (--d->handles > 0)

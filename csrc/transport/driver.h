@@ -28,6 +28,8 @@ msh_session *msh_driver_session(msh_driver *d);
 msh_stream *msh_driver_stream(msh_driver *d); /* lent, for msh_stream_peer; NULL after msh_driver_end */
 /* Ends the connection on our wish: the stream is closed, calls still waiting fail with `unavailable` from the loop. */
 void msh_driver_end(msh_driver *d);
+/* A fault, for tests: the connection breaks, whatever is on its way. All that a real loss brings comes from the loop. */
+void msh_driver_cut(msh_driver *d);
 /* Takes the driver (NULL is fine); no event after it. */
 void msh_driver_free(msh_driver *d);
 #endif

@@ -231,6 +231,9 @@ function bridge:counts() end
 ---@return "open"|"lost"|"closed"
 function bridge:state() end
 
+---A fault, for tests: the connection breaks; `on_lost` follows.
+function bridge:cut() end
+
 ---Calls that still wait fail with `unavailable`, from the loop.
 function bridge:close() end
 
@@ -577,8 +580,9 @@ function core.relay() end
 ---@class moonshim.relay
 local relay = {}
 
----Opens the ends and listens on dir/<port>, one connection each.
----@param want { name: string, dir: string, tty: boolean?, stdin: moonshim.IoEnd?, stdout: moonshim.IoEnd?, stderr: moonshim.IoEnd?, ports: { stdin: integer?, stdout: integer?, stderr: integer? }, on_ready: fun(err: moonshim.Error?)?, on_drained: fun(report: moonshim.IoReport)? }
+---Opens the ends and listens on dir/<port>, one connection each. `resume`: the agent dials again when a socket breaks, and
+---the stream goes on where it was.
+---@param want { name: string, dir: string, tty: boolean?, resume: boolean?, stdin: moonshim.IoEnd?, stdout: moonshim.IoEnd?, stderr: moonshim.IoEnd?, ports: { stdin: integer?, stdout: integer?, stderr: integer? }, on_ready: fun(err: moonshim.Error?)?, on_drained: fun(report: moonshim.IoReport)? }
 ---@return moonshim.io? io
 ---@return moonshim.Error? err
 function relay:open(want) end
@@ -598,6 +602,12 @@ function io:exited(drain_ms) end
 ---@return true? ok
 ---@return moonshim.Error? err
 function io:close_stdin() end
+
+---A fault, for tests: the socket of one stream breaks.
+---@param stream "stdin"|"stdout"|"stderr"
+---@return true? ok
+---@return moonshim.Error? err
+function io:cut(stream) end
 
 ---@return { stdin: integer, stdout: integer, stderr: integer } bytes so far
 function io:counts() end
