@@ -40,6 +40,7 @@ typedef struct msh_agent {
     uint64_t serial;     /* owners of streams, names of folders */
     size_t requests;
     size_t n_externals;
+    bool tells_oom; /* the host asked for it when it negotiated */
 } msh_agent;
 
 typedef struct msh_request {

@@ -159,7 +159,8 @@ static void flush_notices(msh_bridge *b)
 {
     size_t i;
     json_t *v;
-    json_array_foreach(b->notices, i, v) put(b, MSH_GCS_CONTAINER_NOTIFICATION, 0, v);
+    json_array_foreach(b->notices, i, v)
+        put(b, (uint32_t)json_integer_value(json_array_get(v, 0)), 0, json_array_get(v, 1));
     json_array_clear(b->notices);
 }
 
@@ -231,9 +232,14 @@ void msh_bridge_respond(msh_bridge *b, uint32_t request_type, uint64_t id, json_
 
 void msh_bridge_notify(msh_bridge *b, json_t *body)
 {
+    msh_bridge_tell(b, MSH_GCS_CONTAINER_NOTIFICATION, body);
+}
+
+void msh_bridge_tell(msh_bridge *b, uint32_t type, json_t *body)
+{
     if (b->state == OPEN)
-        put(b, MSH_GCS_CONTAINER_NOTIFICATION, 0, body);
+        put(b, type, 0, body);
     else if (json_array_size(b->notices) < NOTICES_MAX)
-        json_array_append(b->notices, body);
+        json_array_append_new(b->notices, json_pack("[I,O]", (json_int_t)type, body));
     json_decref(body);
 }

@@ -9,7 +9,9 @@
 #include "agent/agent.h"
 
 msh_code msh_bridge_open(msh_agent *a, msh_bridge **out, msh_err *err);
-/* Both take `body`. */
+/* All take `body`. */
 void msh_bridge_respond(msh_bridge *b, uint32_t request_type, uint64_t id, json_t *body);
 void msh_bridge_notify(msh_bridge *b, json_t *body);
+/* The same for a notification of another type: an extension. */
+void msh_bridge_tell(msh_bridge *b, uint32_t type, json_t *body);
 #endif

@@ -1,7 +1,9 @@
 #include "agent/container.h"
 #include "agent/bridge.h"
 #include "agent/cgroup.h"
+#include "agent/constraints.h"
 #include "agent/log.h"
+#include "agent/oom.h"
 #include "agent/reply.h"
 #include "sys/fd.h"
 #include "wire/gcs.h"
@@ -40,6 +42,7 @@ void msh_container_free(msh_container *c)
     }
     for (int i = 0; i < 3; i++)
         msh_fd_close(&c->stdio[i]);
+    msh_oom_end(c);
     msh_list_remove(&c->node);
     json_decref(c->process);
     free(c->id);
@@ -84,6 +87,8 @@ void msh_container_exited(msh_container *c)
 {
     bool started = c->state == MSH_RUNNING || c->starting;
     c->state = MSH_TERMINATED;
+    msh_oom_end(c);
+    msh_container_thaw(c);
     for (int i = 0; i < 3 && !started; i++)
         msh_fd_close(&c->stdio[i]);
     if (!c->private_pids) {
@@ -108,9 +113,10 @@ void msh_on_start(msh_request *r)
 }
 
 /* The end of the UVM itself. As pid 1 our end is everybody's end. */
-static void power_off(void)
+static void power_off(msh_agent *a)
 {
     msh_info("shut down by the host");
+    msh_containers_thaw(a);
     if (getpid() == 1)
         kill(-1, SIGKILL);
     _exit(0);
@@ -120,7 +126,7 @@ void msh_on_shutdown(msh_request *r)
 {
     bool forced = r->type == MSH_GCS_SHUTDOWN_FORCED;
     if (msh_is_null_container(r->container))
-        power_off();
+        power_off(r->agent);
     msh_container *c = msh_container_of(r);
     if (c == NULL)
         return;
@@ -133,5 +139,6 @@ void msh_on_shutdown(msh_request *r)
         return;
     }
     c->exit_type = forced ? MSH_FORCED_EXIT : MSH_GRACEFUL_EXIT;
+    msh_container_thaw(c);
     msh_answer(r, NULL);
 }

@@ -32,6 +32,9 @@ typedef struct msh_container {
     msh_node processes; /* init and execs */
     msh_exit_type exit_type;
     bool notified, removed; /* removed: the runtime has forgotten it */
+    struct msh_oom *oom;    /* oom.h; NULL when nothing is watched */
+    bool frozen;
+    bool *freeze_cancel; /* of the freeze that is on its way; constraints.c */
 } msh_container;
 
 msh_container *msh_container_find(msh_agent *a, const char *id);

@@ -5,6 +5,7 @@
 #include "agent/effects.h"
 #include "agent/fs.h"
 #include "agent/layers.h"
+#include "agent/oom.h"
 #include "agent/limits.h"
 #include "agent/paths.h"
 #include "agent/program.h"
@@ -163,6 +164,7 @@ static void create_done(void *ctx)
     }
     msh_reap_window_close(a->reap);
     if (k->err.code == MSH_OK) {
+        msh_oom_watch(c);
         json_t *o = json_object();
         json_object_set_new(o, "SelectedProtocolVersion", json_integer(0));
         msh_answer(k->request, o);

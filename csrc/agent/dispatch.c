@@ -72,6 +72,29 @@ void msh_finish(msh_request *r, const msh_err *err)
         msh_refuse_err(r, err);
 }
 
+/* Of ours; a host that does not ask for them never meets them (PROTOCOL.md). */
+static void extensions(const msh_request *r, json_t *reply)
+{
+    static const char *const known[] = {"OutOfMemory", "ContainerFreezer"};
+    msh_reader in = msh_read(r->body);
+    const json_t *asked = msh_read_texts(&in, "Extensions");
+    json_t *granted = json_array();
+    size_t i;
+    json_t *v;
+    r->agent->tells_oom = false;
+    json_array_foreach((json_t *)asked, i, v)
+    {
+        for (size_t k = 0; k < sizeof known / sizeof *known; k++)
+            if (strcmp(json_string_value(v), known[k]) == 0) {
+                json_array_append(granted, v);
+                r->agent->tells_oom = r->agent->tells_oom || k == 0;
+            }
+    }
+    if (json_array_size(granted) > 0)
+        json_object_set(reply, "Extensions", granted);
+    json_decref(granted);
+}
+
 static void negotiate(msh_request *r, bool *negotiated)
 {
     msh_reader in = msh_read(r->body);
@@ -87,6 +110,7 @@ static void negotiate(msh_request *r, bool *negotiated)
     }
     *negotiated = true;
     json_t *reply = msh_reply_negotiated(r->activity);
+    extensions(r, reply);
     msh_answer(r, reply);
 }
 

@@ -42,6 +42,11 @@ static void exec_begin(void *ctx)
         x->err.hresult = c == NULL ? MSH_HR_SYSTEM_NOT_FOUND : MSH_HR_SYSTEM_STOPPED;
         return;
     }
+    if (x->kind == MSH_EXEC && c->frozen) {
+        msh_fail(&x->err, MSH_FAILED_PRECONDITION, "the container is frozen");
+        x->err.hresult = MSH_HR_INVALID_STATE;
+        return;
+    }
     x->init = c->init->pid;
 }
 

@@ -1,5 +1,6 @@
 /* ModifySettings: which resource, and is the request one that it knows. */
 #include "agent/agent.h"
+#include "agent/constraints.h"
 #include "agent/container.h"
 #include "agent/disks.h"
 #include "agent/layers.h"
@@ -23,7 +24,7 @@ void msh_on_modify(msh_request *r)
     if (!msh_is_null_container(r->container)) {
         msh_container *c = msh_container_of(r);
         if (c != NULL)
-            msh_refuse(r, MSH_HR_FAIL, "a container has no such resource");
+            msh_container_modify(r, c);
         return;
     }
     msh_reader body = msh_read(r->body);
@@ -36,6 +37,10 @@ void msh_on_modify(msh_request *r)
     }
     if (settings == NULL && strcmp(resource, "PodCgroupMemoryLimit") != 0) {
         msh_refuse(r, MSH_HR_INVALID_JSON, "Settings is missing");
+        return;
+    }
+    if (strcmp(resource, "PodCgroupMemoryLimit") == 0 && strcmp(verb, "Update") == 0) {
+        msh_pods_memory(r);
         return;
     }
     bool add = verb[0] == '\0' || strcmp(verb, "Add") == 0, remove = strcmp(verb, "Remove") == 0;

@@ -1,6 +1,8 @@
 #include "agent/process.h"
 #include "agent/container.h"
+#include "agent/constraints.h"
 #include "agent/log.h"
+#include "agent/oom.h"
 #include "wire/gcs.h"
 #include <errno.h>
 #include <signal.h>
@@ -84,6 +86,8 @@ static void on_exit_of(void *ctx, pid_t pid, int status)
         p->code = p->kind == MSH_EXTERNAL ? UINT32_MAX : 128u + (uint32_t)WTERMSIG(status);
     msh_info("process %d of %.100s ended with %u", (int)pid,
              p->container == NULL ? "the UVM" : p->container->id, p->code);
+    if (p->container != NULL)
+        msh_oom_check(p->container); /* why it ended is told before that it ended */
     msh_streams_exited(p->agent->streams, p->owner);
     answer_waits(p);
     if (p->kind == MSH_INIT)
@@ -218,6 +222,8 @@ void msh_on_signal(msh_request *r)
     }
     if (p->kind == MSH_INIT && (sig == SIGTERM || sig == SIGKILL))
         p->container->exit_type = sig == SIGTERM ? MSH_GRACEFUL_EXIT : MSH_FORCED_EXIT;
+    if (p->container != NULL && (sig == SIGTERM || sig == SIGKILL))
+        msh_container_thaw(p->container); /* a frozen process hears nothing */
     msh_answer(r, NULL);
 }
 

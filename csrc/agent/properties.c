@@ -1,6 +1,7 @@
 /* GetProperties. */
 #include "agent/cgroup.h"
 #include "agent/container.h"
+#include "agent/stats.h"
 #include "wire/gcs.h"
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +69,10 @@ void msh_on_get_properties(msh_request *r)
     json_t *reply = json_object(), *out = json_object();
     if (asked_for(query, "ProcessList"))
         json_object_set_new(reply, "ProcessList", process_list(c));
+    if (asked_for(query, "Statistics")) {
+        msh_cg cg = msh_cg_inner(c->cgroup);
+        json_object_set_new(reply, "LCOWMetrics", msh_stats(&cg));
+    }
     char *inner = json_dumps(reply, JSON_COMPACT);
     json_object_set_new(out, "Properties", json_string(inner == NULL ? "{}" : inner));
     free(inner);

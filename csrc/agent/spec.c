@@ -2,6 +2,7 @@
 #include "agent/files.h"
 #include "agent/json.h"
 #include "agent/paths.h"
+#include "agent/resources.h"
 #include "wire/gcs.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -334,6 +335,11 @@ msh_code msh_spec_change(json_t *spec, const msh_spec_job *job, const msh_spec_w
         json_object_set_new(spec, "ociVersion", json_string("1.0.2"));
     if (msh_json_get(linux_part, "resources") == NULL)
         json_object_set_new(linux_part, "resources", json_object());
+    msh_resources limits;
+    json_t *resources = msh_json_get(linux_part, "resources");
+    if ((rc = msh_resources_read(resources, &limits, err)) != MSH_OK)
+        return rc;
+    msh_resources_tidy(resources);
     json_object_set_new(msh_json_get(spec, "root"), "path", json_string(job->rootfs));
     if (job->what.host_network)
         drop_network_namespace(spec);

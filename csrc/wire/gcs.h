@@ -28,6 +28,7 @@
     X(MODIFY_SERVICE_SETTINGS, "ModifyServiceSettings", 0x10200101)
 #define X(id, text, number) MSH_GCS_##id = number,
 enum { MSH_GCS_REQUESTS(X) MSH_GCS_CONTAINER_NOTIFICATION = 0x30100101 };
+#define MSH_GCS_EXT_OUT_OF_MEMORY UINT32_C(0x30180101) /* an extension; procedures from 0x800 on are ours */
 #undef X
 
 typedef enum msh_gcs_class {
