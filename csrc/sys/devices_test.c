@@ -71,6 +71,27 @@ static void a_loop_device_in_use_says_so_and_clears_itself_later(void **state)
     assert_int_equal(msh_loop_detach(&l, &fd, NULL), MSH_GONE);
 }
 
+static void what_was_written_to_the_device_is_in_the_file_after_a_detach(void **state)
+{
+    (void)state;
+    need_loops();
+    msh_loop l;
+    int fd = -1;
+    char path[32], got[8] = "";
+    assert_int_equal(msh_make_sparse(in_dir("disk"), 1 << 20, NULL), MSH_OK);
+    msh_loop_want want = {.path = in_dir("disk"), .tag = "t"};
+    assert_int_equal(msh_loop_attach(&want, &l, &fd, NULL), MSH_OK);
+    snprintf(path, sizeof path, "/dev/loop%u", l.index);
+    int user = open(path, O_WRONLY | O_CLOEXEC); /* as a program in a container, which does not sync */
+    assert_int_equal(pwrite(user, "written", 7, 4096), 7);
+    close(user);
+    assert_int_equal(msh_loop_detach(&l, &fd, NULL), MSH_OK);
+    int file = open(in_dir("disk"), O_RDONLY | O_CLOEXEC);
+    assert_int_equal(pread(file, got, 7, 4096), 7);
+    close(file);
+    assert_string_equal(got, "written");
+}
+
 static void an_owner_that_is_killed_leaves_no_loop_device(void **state)
 {
     (void)state;
@@ -265,6 +286,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_A_FOLDER(a_loop_device_shows_the_file_and_names_its_owner),
         IN_A_FOLDER(a_loop_device_in_use_says_so_and_clears_itself_later),
+        IN_A_FOLDER(what_was_written_to_the_device_is_in_the_file_after_a_detach),
         IN_A_FOLDER(an_owner_that_is_killed_leaves_no_loop_device),
         IN_A_FOLDER(attachments_that_race_get_different_devices),
         IN_A_FOLDER(a_bad_want_attaches_nothing),

@@ -159,6 +159,13 @@ msh_code msh_loop_detach(const msh_loop *l, int *fd, msh_err *err)
     msh_fd_close(fd); /* after the look: while we hold it open, nobody else can get this device */
     if (rc != MSH_OK)
         return rc;
+    /* What was written to the device itself is still in its cache, since we held it open; once it is cleared, writing
+     * back fails in silence. */
+    if (fsync(dev) != 0) {
+        rc = msh_fail_errno(err, errno, "write what is left of loop device %u", l->index);
+        msh_fd_close(&dev);
+        return rc;
+    }
     int e = ioctl(dev, LOOP_CLR_FD, 0) == 0 ? 0 : errno;
     msh_fd_close(&dev);
     if (e != 0 && e != ENXIO)
