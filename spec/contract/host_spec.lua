@@ -363,6 +363,63 @@ for _, name in ipairs(host.NAMES) do
       assert.same({ 1, 7 }, { controller, lun })
     end)
 
+    -- Devices ------------------------------------------------------------------------------------------------------
+
+    local INSTANCE = "0aa5a4b6-4f6c-4c3e-9a57-0123456789ab"
+    local function add_device(path, vf)
+      return { ResourcePath = host.vpci_path(INSTANCE), RequestType = "Add", Settings = {
+        Functions = { { DeviceInstancePath = path, VirtualFunction = vf or 0 } }, PropagateNumaAffinity = true,
+      } }
+    end
+    local function remove_device() return { ResourcePath = host.vpci_path(INSTANCE), RequestType = "Remove" } end
+
+    it("gives a device that the guest sees, and takes it back without a word to it [#309] [#321]", with_vm(function(uvm, guest)
+      if not uvm:capabilities().vpci then return end
+      local found = uvm:modify(add_device "/dev/null")
+      guest:wait_device(INSTANCE)
+      guest:wait_device(INSTANCE:upper())
+      assert.equal("already_exists", failure(uvm.modify, uvm, add_device "/dev/null").code)
+      uvm:modify(remove_device(), found)
+      uvm:modify(remove_device(), found)
+      uvm:modify(add_device "/dev/null")
+    end))
+
+    it("lets the guest wait for a device that comes later, and not for ever (known-bugs 107)", with_vm(function(uvm, guest)
+      if not uvm:capabilities().vpci then return end
+      local waited = task.spawn(function() guest:wait_device(INSTANCE) end)
+      task.sleep(50)
+      assert.is_false(waited:done())
+      uvm:modify(add_device "/dev/null")
+      waited:join()
+      uvm:modify(remove_device())
+      local e = failure(guest.wait_device, guest, INSTANCE)
+      assert.truthy(e.message:find(INSTANCE, 1, true), e.message)
+      assert.equal("invalid_argument", failure(guest.wait_device, guest, "../../..").code)
+    end))
+
+    it("refuses what is no device, and leaves nothing of it", with_vm(function(uvm, guest)
+      if not uvm:capabilities().vpci then return end
+      assert.equal("invalid_argument", failure(uvm.modify, uvm, add_device "/etc").code)
+      assert.equal("not_found", failure(uvm.modify, uvm, add_device(folder .. "/nothing")).code)
+      assert.equal("invalid_argument", failure(uvm.modify, uvm, add_device "PCIP\\X").code)
+      assert.equal("unimplemented", failure(uvm.modify, uvm, add_device("/dev/null", 4)).code)
+      local request = add_device "/dev/null"
+      request.ResourcePath = host.vpci_path ".."
+      assert.equal("invalid_argument", failure(uvm.modify, uvm, request).code)
+      uvm:modify(add_device "/dev/null")
+      guest:wait_device(INSTANCE)
+    end))
+
+    it("takes a device back from a VM that is gone", run(function()
+      local uvm = driver.create(new_id(), document())
+      if not uvm:capabilities().vpci then return end
+      uvm:start()
+      uvm:modify(add_device "/dev/null")
+      uvm:terminate()
+      driver.remains(uvm.facts.run_dir):modify(remove_device())
+      assert_nothing_left(uvm.facts)
+    end))
+
     -- Shares -------------------------------------------------------------------------------------------------------
 
     local function add_share(share, path, flags, file)

@@ -7,7 +7,8 @@ local command = {}
 local here = uv.cwd()
 local LIMIT = 120000
 
-command.program = here .. "/build/release/bin/moonshim"
+local build = os.getenv("MOONSHIM_BUILD") or "build/release"
+command.program = (build:sub(1, 1) == "/" and build or here .. "/" .. build) .. "/bin/moonshim"
 
 -- A folder of this run of the suite: run folders, roots and images. `command.cleanup` removes it.
 command.folder = assert(uv.fs_mkdtemp("/tmp/moonshim-spec.XXXXXX"))
