@@ -19,7 +19,7 @@ moonshim.run(function()
     io_of[name] = { stdout = { fd = mux:pipe(prefix, 1) }, stderr = { fd = mux:pipe(prefix, 1) } }
   end
 
-  title "moonshim run examples/hello.lua: what the containers print"
+  title "examples/hello.lua: what its containers print"
   local pod = assert(moonshim.start(spec, { io = io_of }))
   mux:release()
   task.sleep("2500ms") -- for counter to count a little
@@ -30,7 +30,7 @@ moonshim.run(function()
   io.stdout:write(p:output(), ("(exit status %d)\n"):format(code))
 
   title "the plan for a stop, with examples/teardown/flush_before_detach.lua"
-  print(pod:plan("stop"))
+  io.stdout:write(tostring(assert(pod:plan("stop"))))
 
   title "stop: TERM, then QUIT, then KILL"
   assert(pod:stop())
