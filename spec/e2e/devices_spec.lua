@@ -19,6 +19,7 @@ describe("a container's devices", function()
       :format(nodes, nodes, nodes, nodes) })
   end)
   after_each(function() check_leaks() end)
+  teardown(function() command.cleanup() end)
 
   it("are closed to it, whoever makes a node, unless they were given", function()
     assert.is_truthy(sh(TRY).out:find(DENIED, 1, true))

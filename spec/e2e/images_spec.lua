@@ -41,6 +41,7 @@ describe("moonshim run with an image", function()
     end
   end)
   after_each(function() check_leaks() end)
+  teardown(function() command.cleanup() end)
 
   for _, format in ipairs { "ext4", "ext4 in a fixed VHD", "erofs", "erofs in a fixed VHD" } do
     it(("of %s has a root that cannot be written, and that is as it was"):format(format), function()

@@ -21,6 +21,7 @@ describe("a container's mounts", function()
       command.folder, command.folder, command.folder) })
   end)
   after_each(function() check_leaks() end)
+  teardown(function() command.cleanup() end)
 
   local function folder() return command.folder .. "/share" end
 

@@ -9,7 +9,8 @@
 ---   f.wrong                                what would have gone wrong outside: a mount taken from below an overlay, ...
 ---   f:fault(function(op, n) ... end)       for each call: nil, or "fail", "hang", "lost" (done, but the answer is lost),
 ---                                          "die" (the VM ends), { delay = ms }, { hresult = n, done = bool }
----   f:leaks()                              what is left: attached disks, shares, mounts, containers, files, streams
+---   f:break_bridge(); f.deaf = true        the connection breaks; no agent calls again while it is true
+---   f:leaks()                              what is left: attached disks, shares, devices, mounts, containers, files, streams
 ---
 --- Programs by their first argument: exit N [after ms], sleep, stubborn (ignores all but KILL), immortal (ignores KILL,
 --- too), missing, not_executable.
@@ -90,6 +91,7 @@ function Uvm:listen()
   return {
     accept = function()
       return self.fake:outside("host.accept", "", function()
+        while self.fake.deaf and self:alive() do task.sleep(10) end
         if not self:alive() then error(err.new("unavailable", "the VM exited", { origin = "host" }), 0) end
         return { close = function() end }
       end, host_refusal)
@@ -101,7 +103,21 @@ end
 function Uvm:modify(request, found)
   local f, settings = self.fake, request.Settings or {}
   local controller, lun = host.scsi_address(request.ResourcePath)
-  local add = request.RequestType == "Add"
+  local add, instance = request.RequestType == "Add", host.vpci_instance(request.ResourcePath)
+  if instance then
+    local path = add and settings.Functions[1].DeviceInstancePath or f.assigned[instance]
+    return f:outside(add and "host.assign" or "host.unassign", path, function()
+      if add and not self:alive() then error(err.new("gone", "no VM", { origin = "host" }), 0) end
+      if add and f.assigned[instance] then f:mistake("%s assigned twice", path) end
+      for _, c in pairs(f.containers) do
+        for _, d in ipairs(not add and c.state == "running" and (c.document.OciSpecification.windows or {}).devices or {}) do
+          if d.id == instance then f:mistake("%s taken from below container %s", path, c.id) end
+        end
+      end
+      f.assigned[instance] = add and path or nil
+      return {}
+    end, host_refusal)
+  end
   if controller then
     local key = ("%d:%d"):format(controller, lun)
     return f:outside(add and "host.attach" or "host.detach", add and key .. " " .. settings.Path or key, function()
@@ -149,12 +165,12 @@ function Fake:die(reason)
   if not self.running then return end
   self.running = false
   self.containers, self.mounts, self.overlays, self.processes, self.shares = {}, {}, {}, {}, {}
-  if self.disks_die then self.attached = {} end
+  if self.disks_die then self.attached, self.assigned = {}, {} end
   self.ended:fire { reason = reason or "exited" }
   if self.bridge then self.bridge:lose(err.new("unavailable", "connection reset")) end
 end
 
----The connection breaks, the VM goes on.
+---The connection breaks, the VM goes on. Its agent calls again at once, or with `deaf` when that is over.
 function Fake:break_bridge() self.bridge:lose(err.new("unavailable", "connection reset")) end
 
 -- Guest ------------------------------------------------------------------------------------------------------------
@@ -182,6 +198,9 @@ function Guest.create(f, r)
     if m.source and m.source:find("^/run/mounts/") and not f:below_a_mount(m.source) then
       f:mistake("container %s mounts %s, which is not there", r.ContainerId, m.source)
     end
+  end
+  for _, d in ipairs((document.OciSpecification.windows or {}).devices or {}) do
+    if not f.assigned[d.id] then f:mistake("container %s has the device %s, which is not there", r.ContainerId, d.id) end
   end
   f.containers[r.ContainerId] = {
     id = r.ContainerId, state = "created", document = document, root = root, bundle = document.OciBundlePath, execs = {},
@@ -367,6 +386,9 @@ local RESOURCES = {
     end
     f.overlays[s.ContainerRootPath] = nil
   end,
+  VPCIDevice = function(f, _, s)
+    if not f.assigned[s.VMBusGUID] then refuse(nil, FAILED, "no device " .. s.VMBusGUID) end
+  end,
   ContainerConstraints = function(f, _, s) f.constraints[#f.constraints + 1] = s.Linux end,
 }
 
@@ -388,7 +410,7 @@ local NAMES = {
   ["Add MappedVirtualDisk"] = "guest.mount", ["Remove MappedVirtualDisk"] = "guest.unmount",
   ["Add MappedDirectory"] = "guest.map", ["Remove MappedDirectory"] = "guest.unmap",
   ["Add CombinedLayers"] = "guest.combine", ["Remove CombinedLayers"] = "guest.uncombine",
-  ["Remove SCSIDevice"] = "guest.eject", ["Update ContainerConstraints"] = "guest.update",
+  ["Remove SCSIDevice"] = "guest.eject", ["Add VPCIDevice"] = "guest.wait_device", ["Update ContainerConstraints"] = "guest.update",
 }
 
 local function name_of(op, r)
@@ -514,7 +536,8 @@ local function sys(f)
   }
 end
 
--- What the oci modules ask of the host's files: names ending in .ext4 or .img are images, everything else is a folder.
+-- What the oci modules ask of the host's files: names ending in .ext4 or .img are images, what is below /dev is a device,
+-- everything else is a folder.
 local function files(missing)
   local function present(path)
     if missing[path] then err.raise("not_found", "ENOENT: no such file or directory: %s", path) end
@@ -522,7 +545,10 @@ local function files(missing)
   end
   return {
     realpath = present,
-    kind = function(path) return present(path):find("%.ext4$") and "file" or path:find("%.img$") and "file" or "directory" end,
+    kind = function(path)
+      if present(path):find "^/dev/" then return "char" end
+      return path:find("%.ext4$") and "file" or path:find("%.img$") and "file" or "directory"
+    end,
     detect = function(path) return { format = path:find("%.ext4$") and "ext4" or "unknown", size = 1 << 20 } end,
     blank = function() return true end,
   }
@@ -535,8 +561,9 @@ end
 function fake_vm.new(opts)
   local f = setmetatable({
     calls = {}, wrong = {}, signals = {}, sizes = {}, constraints = {}, count = 0, attached = {}, shares = {}, mounts = {}, overlays = {},
+    assigned = {},
     containers = {}, processes = {}, ejected = {}, streams = {}, opened = {}, files = {}, made = {}, missing = {}, next_pid = 100,
-    ended = task.signal(), events = {}, lines = {},
+    ended = task.signal(), events = {}, lines = {}, bridges = {},
   }, Fake)
   for k, v in pairs(opts or {}) do f[k] = v end
   local driver = {
@@ -550,7 +577,8 @@ function fake_vm.new(opts)
     sys = sys(f),
     relay = function() return relay(f) end,
     bridge = function(_, handlers)
-      f.bridge = setmetatable({ fake = f, pending = {}, last = 0, handlers = handlers }, Bridge)
+      f.bridge = setmetatable({ fake = f, pending = {}, last = (handlers.first_id or 1) - 1, handlers = handlers }, Bridge)
+      f.bridges[#f.bridges + 1] = f.bridge
       return f.bridge
     end,
   }, { __index = core })
@@ -609,6 +637,7 @@ function Fake:leaks(opts)
   end
   all("attached", self.attached)
   all("share", self.shares)
+  all("device", self.assigned)
   all("mount", self.mounts)
   all("overlay", self.overlays)
   all("container", self.containers)

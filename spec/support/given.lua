@@ -21,7 +21,7 @@ function given.request(fields, io)
   return { container = given.container(fields), kind = "standalone", io = io or { stdout = { fd = 1 }, stderr = { fd = 2 } } }
 end
 
----A full container: two layers, scratch, two data disks, a share.
+---A full container: two layers, scratch, two data disks, a share, two devices.
 given.FULL = {
   "sleep", layers = { "/base.ext4", "/app.ext4" }, scratch = { size = "64M" },
   mounts = {
@@ -29,6 +29,7 @@ given.FULL = {
     { source = "/data2.img", destination = "/d2", type = "virtual-disk" },
     { source = "/shared", destination = "/shared" },
   },
+  devices = { "/dev/card0", "/dev/card1" },
 }
 
 ---A booted VM with an empty pod.

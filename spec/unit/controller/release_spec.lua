@@ -28,7 +28,7 @@ local function stopped(pod, fields, id)
 end
 
 describe("the release of a container", function()
-  it("keeps its order: overlay, guest state, scratch, layers, disks, share [#87] [#88]", virtual(function()
+  it("keeps its order: overlay, guest state, scratch, layers, disks, share, devices [#87] [#88]", virtual(function()
     local f, pod, vm = given.pod()
     local c = stopped(pod, given.FULL)
     local from = #f.calls
@@ -42,7 +42,7 @@ describe("the release of a container", function()
       "^guest.unmount .*0_[01]_0$", "^guest.eject", "^host.detach 0:[01]",
       "^guest.unmount .*0_[34]_0$", "^guest.eject 0:[34]", "^host.detach 0:[34]",
       "^guest.unmount .*0_[34]_0$", "^guest.eject 0:[34]", "^host.detach 0:[34]",
-      "^guest.unmap", "^host.unshare",
+      "^guest.unmap", "^host.unshare", "^host.unassign", "^host.unassign",
     }
     assert.equal(#order, #calls, table.concat(calls, "\n"))
     for i, pattern in ipairs(order) do assert.is_truthy(calls[i]:find(pattern), ("%d: %s is no %s"):format(i, calls[i], pattern)) end
