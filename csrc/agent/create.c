@@ -28,7 +28,7 @@ typedef struct create {
     bool keep_bundle; /* CombinedLayers made it: DeleteContainerState ends it */
     /* results */
     pid_t pid;
-    int mine[3];
+    int mine[3], console;
     msh_err err;
 } create;
 
@@ -98,11 +98,11 @@ static msh_code make(create *k, int root, msh_err *err)
                                     0755); /* a read-only root may still have it: the runtime will tell */
     msh_fd_close(&dir);
     msh_code rc = write_config(k, err);
-    if (rc == MSH_OK)
+    if (rc == MSH_OK && !c->terminal)
         rc = msh_stdio_pipes(all, child, k->mine, err);
     if (rc == MSH_OK) {
         msh_runtime *rt = c->agent->runtime;
-        rc = rt->ops->create(rt, c->id, c->bundle, child, &k->pid, err);
+        rc = rt->ops->create(rt, c->id, c->bundle, child, c->terminal ? &k->console : NULL, &k->pid, err);
         if (rc != MSH_OK)
             explain(k, root, err);
     }
@@ -159,8 +159,13 @@ static void create_done(void *ctx)
         memcpy(c->stdio, k->mine, sizeof c->stdio);
         c->state = MSH_CREATED;
         c->init = msh_process_new(a, c, MSH_INIT, k->pid, ++a->serial, k->window, &k->err);
-        if (c->init == NULL)
+        if (c->init == NULL) {
             kill(k->pid, SIGKILL);
+            msh_fd_close(&k->console);
+        } else {
+            c->init->console = k->console;
+            c->init->terminal = c->terminal;
+        }
     }
     msh_reap_window_close(a->reap);
     if (k->err.code == MSH_OK) {
@@ -251,9 +256,6 @@ static msh_code describe(msh_container *c, const json_t *config, const json_t *s
     const char *user = json_string_value(msh_json_get(msh_json_get(process, "user"), "username"));
     c->named_user = user != NULL && user[0] != '\0';
     c->terminal = json_is_true(msh_json_get(process, "terminal"));
-    if (c->terminal)
-        return msh_fail(err, MSH_FAILED_PRECONDITION,
-                        "process.terminal: this agent gives processes pipes only");
     if (c->bundle == NULL || c->scratch == NULL || c->root == NULL || c->rootfs == NULL || c->cgroup == NULL)
         return msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory");
     return MSH_OK;
@@ -333,7 +335,7 @@ void msh_on_create(msh_request *r)
         k == NULL ? msh_fail(&err, MSH_RESOURCE_EXHAUSTED, "no memory") : describe(c, config, spec, &err);
     json_decref(config);
     if (rc == MSH_OK) {
-        *k = (create){.request = r, .container = c, .spec = spec, .mine = {-1, -1, -1}};
+        *k = (create){.request = r, .container = c, .spec = spec, .mine = {-1, -1, -1}, .console = -1};
         k->keep_bundle =
             msh_bundle_by_container(a, c->id) != NULL || msh_bundle_by_root(a, c->rootfs) != NULL;
         k->window = msh_reap_window(a->reap);

@@ -1,4 +1,5 @@
 /* ExecuteProcess: the init of a container, a further process in it, or one of the UVM itself. */
+#include "agent/console.h"
 #include "agent/container.h"
 #include "agent/fs.h"
 #include "agent/log.h"
@@ -21,7 +22,9 @@ typedef struct exec_job {
     msh_container *container; /* NULL for external */
     msh_process_kind kind;
     msh_stdio io;
-    char *id; /* of the container */
+    bool terminal;
+    msh_terminal_size size; /* 0 by 0: not said */
+    char *id;               /* of the container */
     json_t *params;
     json_t *process; /* exec: as the runtime gets it */
     pid_t init;
@@ -29,6 +32,7 @@ typedef struct exec_job {
     /* results */
     pid_t pid;
     int sock[3], mine[3];
+    int console; /* init's own is its process's */
     msh_err err;
 } exec_job;
 
@@ -48,6 +52,15 @@ static void exec_begin(void *ctx)
         return;
     }
     x->init = c->init->pid;
+    if (x->kind == MSH_INIT) {
+        x->terminal = c->terminal;
+        x->console = c->init->console;
+    }
+}
+
+static bool said(msh_terminal_size size)
+{
+    return size.rows != 0 || size.columns != 0;
 }
 
 /* ---- on a pool thread ---- */
@@ -59,6 +72,8 @@ static void init_work(void *ctx)
         return;
     msh_runtime *rt = x->request->agent->runtime;
     msh_code rc = msh_stdio_dial(x->request->agent, &x->io, x->sock, &x->err);
+    if (rc == MSH_OK && x->console >= 0 && said(x->size))
+        rc = msh_terminal_set_size(x->console, x->size, &x->err); /* before its first look at it */
     if (rc == MSH_OK)
         rc = rt->ops->start(rt, x->container->id, &x->err);
     if (rc != MSH_OK)
@@ -99,6 +114,15 @@ static msh_code exec_user(exec_job *x, int root, msh_err *err)
     return MSH_OK;
 }
 
+/* crun leaves the terminal of an exec to root. Too late for a program that looks at once, and no reason to refuse it. */
+static void give_terminal(const exec_job *x)
+{
+    msh_err err = {0};
+    json_int_t uid = json_integer_value(msh_json_get(msh_json_get(x->process, "user"), "uid"));
+    if (msh_console_give(x->console, (uid_t)uid, &err) != MSH_OK)
+        msh_warn("exec: %s", err.msg);
+}
+
 static void exec_work(void *ctx)
 {
     exec_job *x = ctx;
@@ -118,10 +142,13 @@ static void exec_work(void *ctx)
     msh_fd_close(&root);
     if (rc == MSH_OK)
         rc = msh_stdio_dial(x->request->agent, &x->io, x->sock, err);
-    if (rc == MSH_OK)
+    if (rc == MSH_OK && !x->terminal)
         rc = msh_stdio_pipes(x->io.want, child, x->mine, err);
     if (rc == MSH_OK)
-        rc = rt->ops->exec(rt, x->container->id, x->process, child, &x->pid, err);
+        rc = rt->ops->exec(rt, x->container->id, x->process, child, x->terminal ? &x->console : NULL, &x->pid,
+                           err);
+    if (rc == MSH_OK && x->terminal)
+        give_terminal(x);
     msh_stdio_close(child);
     if (rc != MSH_OK) {
         msh_stdio_close(x->sock);
@@ -187,6 +214,7 @@ static void external_work(void *ctx)
     msh_agent *a = x->request->agent;
     msh_err *err = &x->err;
     char path[4096];
+    int slave = -1;
     char **argv = NULL, **env = environment(msh_json_get(x->params, "Environment"));
     const char *cwd = json_string_value(msh_json_get(x->params, "WorkingDirectory"));
     msh_code rc =
@@ -198,17 +226,27 @@ static void external_work(void *ctx)
         rc = msh_spawn_find(program, MSH_GUEST_PATH, path, sizeof path, err);
     if (rc == MSH_OK)
         rc = msh_stdio_dial(a, &x->io, x->sock, err);
+    if (rc == MSH_OK && x->terminal)
+        rc = msh_console_open(&x->console, &slave, err);
+    if (rc == MSH_OK && x->terminal && said(x->size))
+        rc = msh_terminal_set_size(x->console, x->size, err);
     if (rc == MSH_OK) {
-        blocking(x->sock);
+        if (!x->terminal)
+            blocking(x->sock);
         msh_spawn s = {.path = path,
                        .argv = (const char *const *)argv,
                        .env = (const char *const *)env,
                        .cwd = cwd == NULL || cwd[0] == '\0' ? NULL : cwd};
         for (int i = 0; i < 3; i++)
-            s.fd[i] = x->sock[i] >= 0 ? x->sock[i] : MSH_SPAWN_NULL;
-        msh_reap_start(a->reap, &s, &x->pid, err);
-        msh_stdio_close(x->sock);
+            s.fd[i] = x->terminal ? slave : x->sock[i] >= 0 ? x->sock[i] : MSH_SPAWN_NULL;
+        s.terminal = x->terminal;
+        rc = msh_reap_start(a->reap, &s, &x->pid, err);
     }
+    if (rc != MSH_OK || !x->terminal)
+        msh_stdio_close(x->sock);
+    if (rc != MSH_OK)
+        msh_fd_close(&x->console);
+    msh_fd_close(&slave);
     free_list(argv);
     free_list(env);
 }
@@ -240,10 +278,15 @@ static void init_done(void *ctx)
     if (x->err.code == MSH_OK && c != NULL) {
         if (c->state == MSH_CREATED)
             c->state = MSH_RUNNING;
-        msh_stdio_stream(c->agent, c->init->owner, &x->io, x->sock, c->stdio, true);
+        if (x->terminal)
+            msh_console_stream(c->agent, c->init->owner, &x->io, x->sock, c->init->console, true);
+        else
+            msh_stdio_stream(c->agent, c->init->owner, &x->io, x->sock, c->stdio, true);
         if (c->init->exited)
             msh_streams_exited(c->agent->streams, c->init->owner);
     }
+    if (c != NULL && c->init != NULL && c->init->exited)
+        msh_fd_close(&c->init->console);
     finish(x, pid);
 }
 
@@ -253,15 +296,26 @@ static void exec_done(void *ctx)
     msh_agent *a = x->request->agent;
     pid_t pid = x->pid;
     if (x->err.code == MSH_OK) {
-        msh_stdio_stream(a, x->owner, &x->io, x->sock, x->mine, false);
-        if (msh_process_new(a, x->container, x->kind, pid, x->owner, x->window, &x->err) == NULL)
+        if (x->terminal)
+            msh_console_stream(a, x->owner, &x->io, x->sock, x->console, false);
+        else
+            msh_stdio_stream(a, x->owner, &x->io, x->sock, x->mine, false);
+        msh_process *p = msh_process_new(a, x->container, x->kind, pid, x->owner, x->window, &x->err);
+        if (p == NULL) {
             kill(pid, SIGKILL);
+            msh_streams_exited(a->streams, x->owner);
+            msh_fd_close(&x->console);
+        } else {
+            p->terminal = x->terminal;
+            p->console = x->console;
+        }
     }
     msh_reap_window_close(a->reap);
     finish(x, pid);
 }
 
-static msh_code read_io(const json_t *settings, const json_t *params, msh_stdio *io, msh_err *err)
+static msh_code read_io(const json_t *settings, const json_t *params, msh_stdio *io, msh_terminal_size *size,
+                        msh_err *err)
 {
     static const char *const flags[3] = {"CreateStdInPipe", "CreateStdOutPipe", "CreateStdErrPipe"};
     static const char *const ports[3] = {"StdIn", "StdOut", "StdErr"};
@@ -278,6 +332,7 @@ static msh_code read_io(const json_t *settings, const json_t *params, msh_stdio 
     msh_read_object(&p, "OciProcess");
     msh_read_flag(&p, "CreateInUtilityVM");
     msh_read_flag(&p, "EmulateConsole");
+    *size = msh_console_read_size(&p);
     const char *bad = s.bad != NULL ? s.bad : p.bad != NULL ? p.bad : relay.bad;
     if (bad == NULL)
         return MSH_OK;
@@ -294,9 +349,7 @@ static msh_code prepare_exec(exec_job *x, msh_err *err)
     msh_code rc = msh_process_check(given, "process", err);
     if (rc != MSH_OK)
         return rc;
-    if (json_is_true(msh_json_get(given, "terminal")))
-        return msh_fail(err, MSH_FAILED_PRECONDITION,
-                        "process.terminal: this agent gives processes pipes only");
+    x->terminal = json_is_true(msh_json_get(given, "terminal"));
     if (c->state == MSH_TERMINATED || c->init == NULL || c->init->exited) {
         msh_fail(err, MSH_FAILED_PRECONDITION, "the container has ended");
         err->hresult = MSH_HR_SYSTEM_STOPPED;
@@ -310,6 +363,9 @@ static msh_code prepare_exec(exec_job *x, msh_err *err)
         json_object_set_new(x->process, "rlimits", limits);
     if (msh_json_get(x->process, "user") == NULL)
         json_object_set_new(x->process, "user", json_pack("{s:i,s:i}", "uid", 0, "gid", 0));
+    if (x->terminal && said(x->size)) /* the runtime is nearly always in time for the first look */
+        json_object_set_new(x->process, "consoleSize",
+                            json_pack("{s:i,s:i}", "height", x->size.rows, "width", x->size.columns));
     return x->process == NULL ? msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory") : MSH_OK;
 }
 
@@ -320,9 +376,7 @@ static msh_code choose(exec_job *x, msh_err *err)
     if (inside || c == NULL) {
         x->container = NULL;
         x->kind = MSH_EXTERNAL;
-        if (json_is_true(msh_json_get(x->params, "EmulateConsole")))
-            return msh_fail(err, MSH_FAILED_PRECONDITION,
-                            "EmulateConsole: this agent gives processes sockets only");
+        x->terminal = json_is_true(msh_json_get(x->params, "EmulateConsole"));
         return MSH_OK;
     }
     if (msh_json_get(x->params, "OciProcess") != NULL) {
@@ -387,9 +441,13 @@ void msh_on_execute(msh_request *r)
         msh_refuse(r, MSH_HR_FAIL, "no memory");
         return;
     }
-    *x = (exec_job){
-        .request = r, .container = c, .params = params, .sock = {-1, -1, -1}, .mine = {-1, -1, -1}};
-    msh_code rc = read_io(settings, params, &x->io, &err);
+    *x = (exec_job){.request = r,
+                    .container = c,
+                    .params = params,
+                    .sock = {-1, -1, -1},
+                    .mine = {-1, -1, -1},
+                    .console = -1};
+    msh_code rc = read_io(settings, params, &x->io, &x->size, &err);
     if (rc == MSH_OK)
         rc = choose(x, &err);
     if (rc == MSH_OK)

@@ -1,8 +1,10 @@
 #include "agent/process.h"
-#include "agent/container.h"
 #include "agent/constraints.h"
+#include "agent/container.h"
 #include "agent/log.h"
 #include "agent/oom.h"
+#include "sys/fd.h"
+#include "sys/terminal.h"
 #include "wire/gcs.h"
 #include <errno.h>
 #include <signal.h>
@@ -76,6 +78,8 @@ static void on_exit_of(void *ctx, pid_t pid, int status)
 {
     msh_process *p = ctx;
     p->exited = true;
+    if (p->kind != MSH_INIT || p->container == NULL || !p->container->starting)
+        msh_fd_close(&p->console); /* an init that is being started has yet to get its streams from it */
     if (p->dead) {
         free(p);
         return;
@@ -106,7 +110,7 @@ msh_process *msh_process_new(msh_agent *a, msh_container *c, msh_process_kind ki
         msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory");
         return NULL;
     }
-    *p = (msh_process){.agent = a, .container = c, .kind = kind, .pid = pid, .owner = owner};
+    *p = (msh_process){.agent = a, .container = c, .kind = kind, .pid = pid, .owner = owner, .console = -1};
     msh_list_init(&p->waits);
     if (msh_reap_watch(a->reap, pid, window, on_exit_of, p, err) != MSH_OK) {
         free(p);
@@ -140,6 +144,7 @@ void msh_process_free(msh_process *p)
     if (p->container != NULL && p->container->init == p)
         p->container->init = NULL;
     msh_list_remove(&p->node);
+    msh_fd_close(&p->console);
     p->container = NULL;
     p->dead = true;
     if (p->exited)
@@ -231,10 +236,21 @@ void msh_on_resize(msh_request *r)
 {
     msh_reader in = msh_read(r->body);
     pid_t pid = (pid_t)msh_read_number(&in, "ProcessId", INT32_MAX);
-    msh_read_number(&in, "Height", UINT16_MAX);
-    msh_read_number(&in, "Width", UINT16_MAX);
-    if (in.bad != NULL)
+    msh_terminal_size size = {(uint16_t)msh_read_number(&in, "Height", UINT16_MAX),
+                              (uint16_t)msh_read_number(&in, "Width", UINT16_MAX)};
+    if (in.bad != NULL) {
         msh_refuse(r, MSH_HR_INVALID_JSON, in.bad);
-    else if (named(r, pid) != NULL)
+        return;
+    }
+    const msh_process *p = named(r, pid);
+    msh_err err = {0};
+    if (p == NULL)
+        return;
+    if (!p->terminal) {
         msh_refuse(r, MSH_HR_FAIL, "the process has no terminal");
+        return;
+    }
+    if (p->console >= 0) /* after the exit there is nobody to tell, and that is no failure */
+        msh_terminal_set_size(p->console, size, &err);
+    msh_finish(r, &err);
 }

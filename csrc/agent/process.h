@@ -21,7 +21,9 @@ typedef struct msh_process {
     pid_t pid;
     uint64_t owner; /* of its streams */
     bool exited, collected;
-    bool dead; /* forgotten before its exit: only the reaper still knows it */
+    bool terminal;
+    int console; /* master of its terminal until its exit; -1 */
+    bool dead;   /* forgotten before its exit: only the reaper still knows it */
     uint32_t code;
     msh_node waits; /* struct wait in process.c */
 } msh_process;

@@ -3,7 +3,9 @@
  *
  * Layer      agent. All functions block and run on pool threads; any number at once for different containers.
  * Errors     hresult is the number for the host: exists, not found, running, stopped, program missing, ...
- * Stdio      descriptors are borrowed; the container's process inherits them, nothing else. */
+ * Stdio      descriptors are borrowed; the container's process inherits them, nothing else.
+ * Terminal   with `console` the process has the terminal that its document asks for instead, and *console is its master, the
+ *            caller's (agent/console.h); NULL: it has none. */
 #ifndef MSH_AGENT_RUNTIME_H
 #define MSH_AGENT_RUNTIME_H
 #include "agent/reap.h"
@@ -14,11 +16,11 @@ typedef struct msh_runtime msh_runtime;
 
 typedef struct msh_runtime_ops {
     /* Makes the container from <bundle>/config.json; its init waits for start. */
-    msh_code (*create)(msh_runtime *r, const char *id, const char *bundle, const int fd[3], pid_t *pid,
-                       msh_err *err);
+    msh_code (*create)(msh_runtime *r, const char *id, const char *bundle, const int fd[3], int *console,
+                       pid_t *pid, msh_err *err);
     msh_code (*start)(msh_runtime *r, const char *id, msh_err *err);
-    msh_code (*exec)(msh_runtime *r, const char *id, const json_t *process, const int fd[3], pid_t *pid,
-                     msh_err *err);
+    msh_code (*exec)(msh_runtime *r, const char *id, const json_t *process, const int fd[3], int *console,
+                     pid_t *pid, msh_err *err);
     /* Forgets a container whose processes have ended. One that is not known is fine. */
     msh_code (*remove)(msh_runtime *r, const char *id, msh_err *err);
 } msh_runtime_ops;

@@ -1,4 +1,5 @@
 /* crun and runc: the same command line, nearly. */
+#include "agent/console.h"
 #include "agent/fs.h"
 #include "agent/json.h"
 #include "agent/log.h"
@@ -9,6 +10,7 @@
 #include "wire/gcs.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +24,7 @@
 /* Names of the files of one call; removed when it is over. */
 typedef struct call {
     char log[128], pid[128], process[128];
+    msh_console console;
     const char *argv[ARGS_MAX];
     size_t n;
 } call;
@@ -35,7 +38,7 @@ static void arg(call *c, const char *text)
 static void begin(msh_runtime *r, call *c, const char *verb)
 {
     unsigned long long n = __atomic_add_fetch(&r->serial, 1, __ATOMIC_RELAXED);
-    *c = (call){0};
+    *c = (call){.console.listener = -1};
     snprintf(c->log, sizeof c->log, MSH_STATE_DIR "/tmp/%llu.log", n);
     snprintf(c->pid, sizeof c->pid, MSH_STATE_DIR "/tmp/%llu.pid", n);
     snprintf(c->process, sizeof c->process, MSH_STATE_DIR "/tmp/%llu.json", n);
@@ -49,8 +52,21 @@ static void begin(msh_runtime *r, call *c, const char *verb)
     arg(c, verb);
 }
 
-static void finish(const call *c)
+/* Before the last argument: where the master of the process's terminal goes. */
+static msh_code want_console(msh_runtime *r, call *c, msh_err *err)
 {
+    char path[128];
+    snprintf(path, sizeof path, MSH_STATE_DIR "/tmp/%llu.tty",
+             (unsigned long long)__atomic_add_fetch(&r->serial, 1, __ATOMIC_RELAXED));
+    msh_code rc = msh_console_listen(&c->console, path, err);
+    arg(c, "--console-socket");
+    arg(c, c->console.path);
+    return rc;
+}
+
+static void finish(call *c)
+{
+    msh_console_close(&c->console);
     unlink(c->log);
     unlink(c->pid);
     unlink(c->process);
@@ -133,19 +149,33 @@ static msh_code read_pid(const char *path, pid_t *pid, msh_err *err)
     return MSH_OK;
 }
 
-static msh_code op_create(msh_runtime *r, const char *id, const char *bundle, const int fd[3], pid_t *pid,
-                          msh_err *err)
+/* The runtime has done its work: the pid, and the terminal if one was asked for. Without its terminal a process is of no
+ * use, but it is there: it is ended. */
+static msh_code collect(call *c, int *console, pid_t *pid, msh_err *err)
+{
+    msh_code rc = read_pid(c->pid, pid, err);
+    if (rc == MSH_OK && console != NULL && (rc = msh_console_take(&c->console, console, err)) != MSH_OK)
+        kill(*pid, SIGKILL);
+    return rc;
+}
+
+static msh_code op_create(msh_runtime *r, const char *id, const char *bundle, const int fd[3], int *console,
+                          pid_t *pid, msh_err *err)
 {
     call c;
+    msh_code rc = MSH_OK;
     begin(r, &c, "create");
+    if (console != NULL)
+        rc = want_console(r, &c, err);
     arg(&c, "--bundle");
     arg(&c, bundle);
     arg(&c, "--pid-file");
     arg(&c, c.pid);
     arg(&c, id);
-    msh_code rc = run(r, &c, "create", fd, err);
     if (rc == MSH_OK)
-        rc = read_pid(c.pid, pid, err);
+        rc = run(r, &c, "create", fd, err);
+    if (rc == MSH_OK)
+        rc = collect(&c, console, pid, err);
     finish(&c);
     return rc;
 }
@@ -160,11 +190,14 @@ static msh_code op_start(msh_runtime *r, const char *id, msh_err *err)
     return rc;
 }
 
-static msh_code op_exec(msh_runtime *r, const char *id, const json_t *process, const int fd[3], pid_t *pid,
-                        msh_err *err)
+static msh_code op_exec(msh_runtime *r, const char *id, const json_t *process, const int fd[3], int *console,
+                        pid_t *pid, msh_err *err)
 {
     call c;
+    msh_code rc = MSH_OK;
     begin(r, &c, "exec");
+    if (console != NULL)
+        rc = want_console(r, &c, err);
     arg(&c, "--detach");
     arg(&c, "--process");
     arg(&c, c.process);
@@ -172,13 +205,14 @@ static msh_code op_exec(msh_runtime *r, const char *id, const json_t *process, c
     arg(&c, c.pid);
     arg(&c, id);
     char *text = json_dumps(process, JSON_COMPACT);
-    msh_code rc = text == NULL ? msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory")
-                               : msh_fs_write(c.process, msh_slice_of(text), 0600, err);
+    if (rc == MSH_OK)
+        rc = text == NULL ? msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory")
+                          : msh_fs_write(c.process, msh_slice_of(text), 0600, err);
     free(text);
     if (rc == MSH_OK)
         rc = run(r, &c, "exec", fd, err);
     if (rc == MSH_OK)
-        rc = read_pid(c.pid, pid, err);
+        rc = collect(&c, console, pid, err);
     finish(&c);
     return rc;
 }

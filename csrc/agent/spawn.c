@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -33,6 +34,8 @@ static void child(const msh_spawn *s, const sigset_t *mask, int told)
     syscall(SYS_close_range, 3u, ~0u, 4u /* CLOSE_RANGE_CLOEXEC: `told` lives until exec has worked */);
     umask(022);
     setsid();
+    if (s->terminal && ioctl(0, TIOCSCTTY, 0) != 0)
+        goto fail;
     if (s->cwd != NULL && chdir(s->cwd) != 0)
         goto fail;
     sigprocmask(SIG_SETMASK, mask, NULL);

@@ -6,6 +6,7 @@
 #ifndef MSH_AGENT_SPAWN_H
 #define MSH_AGENT_SPAWN_H
 #include "base/err.h"
+#include <stdbool.h>
 #include <sys/types.h>
 
 #define MSH_SPAWN_NULL   (-1) /* /dev/null */
@@ -16,6 +17,7 @@ typedef struct msh_spawn {
     const char *const *argv; /* NULL at the end */
     const char *const *env;  /* the whole environment, NULL at the end */
     const char *cwd;         /* NULL: the agent's */
+    bool terminal;           /* fd[0] becomes its controlling terminal */
     int fd[3];               /* borrowed, numbered 3 and up; or one of the two above */
 } msh_spawn;
 

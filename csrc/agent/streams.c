@@ -29,7 +29,9 @@ typedef struct stream {
     bool queued;
     uint64_t owner;
     int from, to;
-    bool input;
+    bool input, terminal;
+    bool exited; /* its process */
+    int epoll;   /* that its ends are in */
     char *redial;
     state state;
     msh_pump pump;
@@ -65,6 +67,8 @@ static void end(stream *x)
 {
     if (x->state == PUMP)
         msh_pump_free(&x->pump);
+    if (x->terminal) /* its open file lives on in other descriptors, and would keep its registration */
+        epoll_ctl(x->epoll, EPOLL_CTL_DEL, x->input ? x->to : x->from, NULL);
     msh_fd_close(&x->from);
     msh_fd_close(&x->to);
     x->state = CLOSED;
@@ -138,7 +142,9 @@ static void turn(msh_streams *s, stream *x)
     case MSH_PUMP_WAIT:
         break;
     case MSH_PUMP_EOF:
-        if (x->input)
+        if (x->terminal && !x->input && !x->exited)
+            x->pump.ended = false; /* who opens the terminal again wakes us */
+        else if (x->input || x->terminal)
             end(x);
         else
             finish_output(s, x);
@@ -215,8 +221,13 @@ static void take_orders(msh_streams *s)
         order *d = MSH_LIST_OF(o, order, node);
         for (msh_node *i = s->all.next; i != &s->all; i = i->next) {
             stream *x = MSH_LIST_OF(i, stream, node);
-            if (x->owner == d->owner && x->state != CLOSED && (d->forget || x->input))
+            if (x->owner != d->owner || x->state == CLOSED)
+                continue;
+            x->exited = true;
+            if (d->forget || x->input)
                 end(x);
+            else if (x->state == PUMP && x->terminal)
+                queue(s, x);
         }
         free(d);
     }
@@ -322,6 +333,8 @@ msh_code msh_streams_add(msh_streams *s, const msh_stream *want, msh_err *err)
     x->from = want->from;
     x->to = want->to;
     x->input = want->input;
+    x->terminal = want->terminal;
+    x->epoll = s->epoll;
     x->redial = redial;
     x->state = CLOSING;
     pthread_mutex_lock(&s->lock);

@@ -6,7 +6,9 @@
  * Ownership  msh_streams_add takes both descriptors, also when it fails.
  * Threads    any; nothing here waits for data, so a flood cannot delay a signal or an exit.
  * Half-close the end of an output is sent as a write shutdown, then the socket waits a bounded time for the host to close
- *            its side. The end of an input closes the process's pipe. */
+ *            its side. The end of an input closes the process's pipe.
+ * Terminal   the process's end is a duplicate of a pty's master (agent/console.h). Nobody being on the other side is its end
+ *            only after the exit: a program may close its terminal and open it again. Then the socket closes at once. */
 #ifndef MSH_AGENT_STREAMS_H
 #define MSH_AGENT_STREAMS_H
 #include "base/err.h"
@@ -18,6 +20,7 @@ typedef struct msh_stream {
     uint64_t owner;
     int from, to;
     bool input;
+    bool terminal;
     /* An output whose host went away: path of the socket to dial again every 100 ms, NULL = give up. Borrowed. */
     const char *redial;
 } msh_stream;
