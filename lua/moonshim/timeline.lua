@@ -162,6 +162,6 @@ end
 
 ---Topics that are worth a line below the bars.
 timeline.remarkable = { ["policy-fallback"] = true, ["policy-hook-failed"] = true, ["release-failed"] = true, ["vm-lost"] = true,
-  ["guest-lost"] = true, leftovers = true, ["debt-settled"] = true, ["sandbox-lost"] = true }
+  ["guest-lost"] = true, ["guest-back"] = true, leftovers = true, oom = true, ["debt-settled"] = true, ["sandbox-lost"] = true }
 
 return timeline

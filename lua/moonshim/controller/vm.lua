@@ -7,6 +7,7 @@
 local err = require "moonshim.err"
 local fsm = require "moonshim.fsm"
 local host = require "moonshim.host"
+local loss = require "moonshim.controller.loss"
 local plan = require "moonshim.plan"
 local task = require "moonshim.task"
 local signals = require "moonshim.signals"
@@ -31,6 +32,8 @@ Vm.life = fsm.define {
     new = "named",
     booting = "it starts, its agent is expected",
     running = "its agent answers",
+    reconnecting = "the connection to its agent broke; the agent is expected to call again",
+    unreachable = "the connection broke and nobody waits for it; its containers go on",
     lost = "it, or the connection to its agent, ended by itself",
     failed = "it did not come up",
     stopping = "it is being stopped",
@@ -40,8 +43,11 @@ Vm.life = fsm.define {
     { "new", "boot", "booting", by = "caller" },
     { "booting", "up", "running", by = "agent" },
     { { "booting", "lost" }, "fail", "failed", by = "boot" },
-    { { "booting", "running" }, "lose", "lost", by = "watcher" },
-    { { "new", "booting", "running", "lost", "failed", "stopping" }, "stop", "stopping", by = "caller" },
+    { { "running", "reconnecting", "unreachable" }, "break", "reconnecting", by = "watcher" },
+    { { "running", "reconnecting", "unreachable" }, "mark", "unreachable", by = "policy" },
+    { { "reconnecting", "unreachable" }, "back", "running", by = "agent" },
+    { { "booting", "running", "reconnecting", "unreachable" }, "lose", "lost", by = "watcher" },
+    { { "new", "booting", "running", "reconnecting", "unreachable", "lost", "failed", "stopping" }, "stop", "stopping", by = "caller" },
     { "stopping", "end", "ended", by = "plan" },
   },
 }
@@ -98,7 +104,7 @@ function Vm:note_state(object, state, data)
   self.ledger:state(object, state, data)
 end
 
----@private
+---An event that operators should see in the log, too.
 function Vm:report(topic, data)
   self.log:warn(topic, data)
   self:emit(topic, data)
@@ -121,7 +127,8 @@ end
 function Vm:claim(id, pod)
   local holder = self.claimed[id]
   if holder then err.raise("already_exists", "pod %s has a container %s already", holder.id, id) end
-  if not self.machine:is("running") then err.raise("failed_precondition", "the VM is %s", self.machine:state()) end
+  if self.machine:is("unreachable") then err.raise("unavailable", "the agent of the VM cannot be reached") end
+  if not self.machine:is("running", "reconnecting") then err.raise("failed_precondition", "the VM is %s", self.machine:state()) end
   self.claimed[id] = pod
 end
 
@@ -131,12 +138,12 @@ function Vm:unclaim(id) self.claimed[id] = nil end
 
 ---Boots the VM and connects to its agent. On failure everything is rolled back and the reason is raised.
 ---@async
----@param opts { dies_with_shim: boolean? }?
+---@param opts { dies_with_shim: boolean?, size: { memory_mb: integer?, processors: integer? }? }? size: instead of the policy's
 function Vm:boot(opts)
   self.machine:apply("boot")
-  local sizes = self.policy.vm
+  local sizes, own = self.policy.vm, opts and opts.size or {}
   local document = host.document {
-    memory_mb = sizes.memory_mb, processors = sizes.processors, dies_with_shim = opts and opts.dies_with_shim,
+    memory_mb = own.memory_mb or sizes.memory_mb, processors = own.processors or sizes.processors, dies_with_shim = opts and opts.dies_with_shim,
   }
   local ok, e = xpcall(task.deadline, err.traceback, sizes.limits.boot, function()
     self.uvm = self.ledger:acquire { owner = "vm", kind = "uvm", args = { document = document }, within = sizes.limits.boot }
@@ -175,7 +182,7 @@ function Vm:acquire(owner, kind, args, sandbox)
   return self.ledger:acquire { owner = owner, kind = kind, args = args, needs = needs, dies_with = dies }
 end
 
--- Loss -------------------------------------------------------------------------------------------------------------
+-- Loss (see controller/loss.lua) --------------------------------------------------------------------------------------
 
 ---What the exit code of a process is that nobody saw ending.
 ---@return integer code
@@ -185,46 +192,12 @@ function Vm:loss()
   return Process.UNKNOWN, "the VM is gone"
 end
 
----@private
+---Its end by itself, once. False when it was known, or is wanted.
 function Vm:lose(topic, message)
   if not self.machine:can("lose") then return false end
   self.machine:apply("lose")
   self:report(topic, { message = message })
   return true
-end
-
----@private
----@async
-function Vm:uvm_ended(exit)
-  self:lose("vm-lost", ("the VM ended by itself: %s"):format(exit and exit.reason or "unknown"))
-  self:end_processes()
-end
-
----The connection is gone: either the VM is (its own watcher says so), or an agent that lives cannot be reached, and
----then nothing in the VM can be waited for or stopped any more.
----@private
----@async
-function Vm:guest_lost(e)
-  local limits = self.policy.vm.limits
-  pcall(task.deadline, limits.news, self.world.uvm.wait, self.world.uvm)
-  if not self.machine:is("running") or not self.world.alive() then return end
-  self:lose("guest-lost", err.from(e).message)
-  if self.policy.vm.on_guest_lost() ~= "terminate" then return end
-  local ok, why = pcall(task.deadline, limits.end_of, self.world.uvm.terminate, self.world.uvm)
-  if not ok then self.log:error("the VM could not be ended", { error = why }) end
-end
-
----Gives every process an exit; the guest's own word, if it is on its way, comes first.
----@private
----@async
-function Vm:end_processes()
-  task.sleep(self.policy.process.limits.vanished)
-  local code, reason = self:loss()
-  for _, pod in pairs(self.pods) do
-    for _, c in ipairs(pod:containers()) do
-      for _, process in ipairs(c:list()) do process:finish(code, reason) end
-    end
-  end
 end
 
 -- Down -------------------------------------------------------------------------------------------------------------

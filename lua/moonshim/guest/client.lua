@@ -7,6 +7,11 @@
 --            2. a request that changes the guest is never cancelled by its caller: it runs to its answer or to its
 --               own deadline. Questions and waits are abandoned at once; a late answer is dropped by the bridge.
 --            3. no notification is lost: those that come before a listener wait in a bounded list.
+--            4. the client outlives its connections. What was under way when one breaks fails with `unavailable`; what is
+--               asked afterwards waits while a new one is expected, and fails at once when none is. Request ids never
+--               start again.
+-- States     open --lost--> lost --expect--> expected --reconnect--> open; lost, expected --give_up--> lost;
+--            any --close--> closed
 -- See        spec/unit/guest/client_spec.lua
 local classify = require "moonshim.classify"
 local err = require "moonshim.err"
@@ -16,7 +21,9 @@ local task = require "moonshim.task"
 
 ---@class moonshim.guest.Client
 ---@field capabilities table what the guest said at negotiation
----@field private bridge any
+---@field extensions table<string, boolean> ours that it knows
+---@field generation integer counts connections
+---@field bridge any of the last connection
 ---@field private json any
 local Client = {}
 Client.__index = Client
@@ -24,7 +31,8 @@ Client.__index = Client
 local client = {}
 
 -- Milliseconds. A request that has no deadline of its own (no task deadline around it) gets these.
-local LIMITS = { default = 300000, negotiate = 120000 }
+-- Questions are answered from what the agent knows, or it hangs.
+local LIMITS = { default = 300000, negotiate = 120000, properties = 10000, dump_stacks = 10000 }
 -- Notifications kept for a listener that is not there yet.
 local MAX_EARLY = 256
 -- Lists of processes and stack dumps are the longest answers; what is beyond this is no guest of ours.
@@ -55,9 +63,14 @@ function client.new(bridge, opts)
     json = opts.json or require("moonshim.core").json,
     limits = setmetatable(opts.limits or {}, { __index = LIMITS }),
     capabilities = {},
+    extensions = {},
     early = {},
     listeners = {},
+    state = "open",
+    generation = 1,
+    next_id = 0,
     lost_signal = task.signal(),
+    turn = task.signal(),
   }, Client)
 end
 
@@ -68,22 +81,92 @@ end
 function client.connect(stream, opts)
   opts = opts or {}
   local core = opts.core or require "moonshim.core"
-  local self -- the callbacks come from the loop, after this function has returned
-  local bridge = err.try(core.bridge(stream, {
-    on_notify = function(kind, payload) self:notified(kind, payload) end,
-    on_lost = function(e) self:lost(e) end,
-    max_frame = opts.max_frame or MAX_FRAME,
-    first_id = opts.first_id,
-  }))
-  self = client.new(bridge, { json = opts.json or core.json, limits = opts.limits })
+  local self = client.new(nil, { json = opts.json or core.json, limits = opts.limits })
+  self.core, self.max_frame, self.next_id = core, opts.max_frame or MAX_FRAME, opts.first_id or 0
+  self:attach(stream)
   return self
+end
+
+-- Connections --------------------------------------------------------------------------------------------------
+
+---@private
+function Client:attach(stream)
+  local bridge -- the callbacks come from the loop, after this function has returned
+  bridge = err.try(self.core.bridge(stream, {
+    on_notify = function(kind, payload) self:notified(kind, payload) end,
+    on_lost = function(e)
+      if self.bridge ~= bridge then return end
+      self.broken = bridge
+      self:lost(e)
+    end,
+    max_frame = self.max_frame,
+    first_id = self.next_id,
+  }))
+  self.bridge = bridge
+end
+
+---@private
+function Client:enter(state)
+  if self.state == "closed" then return end
+  local turn = self.turn
+  self.state, self.turn = state, task.signal()
+  turn:fire()
+end
+
+--- From here on what is asked waits for a new connection. Only after a loss.
+function Client:expect()
+  if self.state == "lost" then self:enter "expected" end
+end
+
+--- From here on what is asked fails at once, until somebody expects or brings a connection.
+function Client:give_up()
+  if self.state == "expected" then self:enter "lost" end
+end
+
+--- The agent has called again: negotiates, and everything goes on. Takes the stream. When it raises nothing has changed.
+---@async
+---@param stream any core stream
+function Client:reconnect(stream)
+  if self.state == "open" or self.state == "closed" then
+    stream:close()
+    err.raise("failed_precondition", "the guest connection is %s", self.state)
+  end
+  self:attach(stream)
+  local bridge = self.bridge
+  local ok, e = pcall(self.negotiate, self)
+  if not ok or self.broken == bridge or self.state == "closed" then
+    bridge:close()
+    error(ok and err.new("unavailable", "the connection broke again", { origin = "shim", op = "negotiate" }) or e, 0)
+  end
+  self.lost_error, self.lost_signal, self.generation = nil, task.signal(), self.generation + 1
+  self:enter "open"
+end
+
+--- Waits until there is a connection (true) or there will be none any more (false).
+---@async
+---@return boolean
+function Client:wait_open()
+  while self.state ~= "open" and self.state ~= "closed" do self.turn:wait() end
+  return self.state == "open"
+end
+
+-- Nothing was sent yet, so whoever waits here may be cancelled.
+---@private
+function Client:await_connection(op)
+  if self.state ~= "expected" then return end
+  local ok, e = pcall(task.deadline, self:within(op), function()
+    while self.state == "expected" do self.turn:wait() end
+  end)
+  if ok then return end
+  if not err.is(e, "deadline_exceeded") then error(e, 0) end
+  error(err.new("unavailable", op .. ": the agent has not called again", { origin = "shim", op = op }), 0)
 end
 
 -- Notifications and loss ---------------------------------------------------------------------------------------
 
 ---@private
 function Client:notified(kind, payload)
-  if kind ~= messages.NOTIFICATION then return end -- a newer guest may say more than we know
+  if kind ~= messages.NOTIFICATION and kind ~= messages.OUT_OF_MEMORY then return end -- a newer guest may say more than we know
   local event = self.json.decode(payload)
   if type(event) ~= "table" or type(event.ContainerId) ~= "string" then return end
   if #self.listeners == 0 then
@@ -106,9 +189,10 @@ end
 
 ---@private
 function Client:lost(e)
-  if self.lost_error then return end
+  if self.state ~= "open" then return end
   self.lost_error = err.new("unavailable", "the guest connection is lost: " .. one_line(e and e.message or "closed"),
     { origin = "shim", op = "bridge" })
+  self:enter "lost"
   self.lost_signal:fire(self.lost_error)
 end
 
@@ -119,11 +203,14 @@ function Client:is_lost() return self.lost_error end
 ---@async
 function Client:wait_lost() return self.lost_signal:wait() end
 
---- Idempotent. Calls in flight end with `unavailable`.
+--- Idempotent, and for good. Calls in flight end with `unavailable`.
 function Client:close()
   self:lost(err.new("unavailable", "closed by us"))
+  self:enter "closed"
   self.bridge:close()
 end
+
+function Client:is_closed() return self.state == "closed" end
 
 -- Calls --------------------------------------------------------------------------------------------------------
 
@@ -149,6 +236,7 @@ function Client:exchange(op, kind, request, within)
       if text then return resume(text) end
       resume.fail(err.new(failure.code, op .. ": " .. failure.message, { origin = "shim", op = op, hresult = failure.hresult }))
     end)
+    if id then self.next_id = math.max(self.next_id, id + 1) end
     if not id then
       resume.fail(err.new(e.code, op .. ": " .. e.message, { origin = "shim", op = op }))
       return nil
@@ -167,11 +255,15 @@ end
 
 --- A question: its caller may give up at any time.
 ---@private
-function Client:ask(op, kind, request) return self:exchange(op, kind, request, self:within(op)) end
+function Client:ask(op, kind, request)
+  self:await_connection(op)
+  return self:exchange(op, kind, request, self:within(op))
+end
 
 --- A change: runs to its answer or its deadline whatever happens to the caller.
 ---@private
 function Client:change(op, kind, request)
+  self:await_connection(op)
   local within = self:within(op)
   return task.shield(function() return self:exchange(op, kind, request, within) end)
 end
@@ -184,7 +276,7 @@ local T = messages.types
 ---@async
 ---@return table
 function Client:negotiate()
-  local answer = self:ask("negotiate", T.negotiate, messages.negotiate())
+  local answer = self:exchange("negotiate", T.negotiate, messages.negotiate(messages.EXTENSIONS), self:within("negotiate"))
   if math.tointeger(answer.Version) ~= messages.VERSION then
     err.raise("protocol", "negotiate: the guest speaks version %s, this shim speaks %d", tostring(answer.Version), messages.VERSION)
   end
@@ -193,6 +285,8 @@ function Client:negotiate()
     err.raise("protocol", "negotiate: the guest's answer has no GuestDefinedCapabilities")
   end
   self.capabilities = type(capabilities.GuestDefinedCapabilities) == "table" and capabilities.GuestDefinedCapabilities or {}
+  self.extensions = {}
+  for _, name in ipairs(type(answer.Extensions) == "table" and answer.Extensions or {}) do self.extensions[name] = true end
   return capabilities
 end
 
@@ -221,6 +315,7 @@ end
 ---@return integer code
 function Client:wait(id, pid, timeout_ms)
   -- The guest's own limit ends a bounded wait; the bridge's is only there for a guest that is silent.
+  self:await_connection "wait"
   local limit = timeout_ms and timeout_ms + self.limits.default
   local answer = self:exchange("wait", T.wait, messages.wait(id, pid, timeout_ms), limit)
   return integer(answer.ExitCode or 0, "ExitCode", "wait")
@@ -263,6 +358,14 @@ end
 --- Forgets a container: runtime state, bundle, its scratch folder.
 ---@async
 function Client:delete_state(id) self:change("delete_state", T.delete_state, messages.plain(id)) end
+
+--- Ends the VM from inside, at once. There is no answer but the end of the connection.
+---@async
+---@param forced boolean
+function Client:power_off(forced)
+  local ok, e = pcall(self.shutdown, self, layout.NULL, forced)
+  if not ok and not err.is(e, "unavailable") then error(e, 0) end
+end
 
 ---@async
 ---@return string

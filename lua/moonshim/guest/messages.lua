@@ -26,8 +26,11 @@ messages.types = {
   delete_state = 0x10100d01,
 }
 messages.NOTIFICATION = 0x30100101
+messages.OUT_OF_MEMORY = 0x30180101 -- an extension
 messages.VERSION = 4
 messages.FOREVER = 0xffffffff
+--- What we ask for when we negotiate; see csrc/wire/PROTOCOL.md.
+messages.EXTENSIONS = { "StdioResume", "OutOfMemory", "ContainerFreezer" }
 
 -- The real host always sends the zero GUID; it is only echoed.
 local ACTIVITY = layout.NULL
@@ -54,8 +57,10 @@ local function envelope(id, fields)
   return fields
 end
 
-function messages.negotiate()
-  return envelope("", { MinimumVersion = messages.VERSION, MaximumVersion = messages.VERSION })
+--- Extensions are ours: another guest does not look at them, and then they are not used.
+---@param extensions string[]?
+function messages.negotiate(extensions)
+  return envelope("", { MinimumVersion = messages.VERSION, MaximumVersion = messages.VERSION, Extensions = extensions })
 end
 
 ---@param id string container id

@@ -104,12 +104,24 @@ local function why_lost(world, e)
   return ("its exit cannot be known: %s"):format(e.message)
 end
 
-local function watch(world, self)
-  local ok, code = pcall(world.guest.wait, world.guest, self.container, self.pid)
+-- The wait was lost with the connection. True when there is a new one, over which to wait again: an exit that was missed
+-- meanwhile is answered at once.
+local function adopted(world, guest, generation, e)
+  local await = rawget(world, "await_guest")
+  if not await or not err.is(e, "unavailable") then return false end
+  return guest.generation ~= generation or (guest:is_lost() and await()) or false
+end
+
+local function watch(world, self, guest)
+  local ok, code, e
+  repeat
+    local generation = guest.generation
+    ok, code = pcall(guest.wait, guest, self.container, self.pid)
+    e = not ok and err.from(code) or nil
+    if e and e.code == "cancelled" then error(e, 0) end
+  until ok or not adopted(world, guest, generation, e)
   if ok and code > 255 then return self:finish { code = UNKNOWN, reason = "the guest lost its exit code" } end
   if ok then return self:finish { code = code } end
-  local e = err.from(code)
-  if e.code == "cancelled" then error(e, 0) end
   return self:finish { code = UNKNOWN, reason = why_lost(world, e) }
 end
 
@@ -129,7 +141,7 @@ local function start(world, receipt, ledger)
   self.pid = guest:execute(self.container, params, self.ports)
   self.starting, self.oci_process = nil, nil
   if ledger then ledger:update(receipt, { pid = self.pid }) else receipt.facts.pid = self.pid end
-  task.detach(watch, world, self)
+  task.detach(watch, world, self, guest)
   return self.pid
 end
 

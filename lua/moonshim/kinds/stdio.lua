@@ -2,7 +2,8 @@
 --
 -- args    { stdin?, stdout?, stderr? = { fd = n } or { path = fifo }, tty?, name? }
 -- facts   { ports = { stdin?, stdout?, stderr? }, tty }
--- Always  1. the sockets listen before the guest hears of their ports.
+-- Always  1. the sockets listen before the guest hears of their ports; with an agent of ours they listen again when a
+--            connection breaks, and no byte is lost or doubled.
 --         2. ports are never used twice in the life of a VM.
 --         3. with a terminal there is no stderr: it comes with stdout.
 -- The kind also exports drain, close_stdin and counts, for those who hold the receipt.
@@ -64,6 +65,7 @@ k = {
       name = args.name or "process",
       dir = world.uvm:socket_dir(),
       tty = facts.tty,
+      resume = world.guest and world.guest.extensions and world.guest.extensions.StdioResume or false,
       ports = facts.ports,
       on_ready = function(e) self.ready:fire(e) end,
       on_drained = function(report) self.drained:fire(report) end,

@@ -90,6 +90,26 @@ local function perform(vm, step, request)
   return verb(vm, step, request)
 end
 
+-- Losses -----------------------------------------------------------------------------------------------------------
+
+---What the loss of the VM or of its agent means: the operator's word, else the default.
+---@param kind "bridge"|"agent"|"vm"
+---@param vm moonshim.Vm hears of a fallback
+---@return { action: "end"|"mark"|"wait", limit: string|integer|nil }
+function Policy:on_lost(kind, vm)
+  local op = self.operator
+  if op and op.on_lost then
+    local ok, decision = pcall(op.lost, op, kind)
+    if ok and decision then return decision end
+    if not ok then
+      local reason = err.from(decision).message
+      vm:report("policy-fallback", { message = reason .. "; the default is used", reason = reason, path = op.path })
+    end
+  end
+  local action, limit = self.vm.on_lost(kind)
+  return { action = action, limit = limit }
+end
+
 -- Plans ------------------------------------------------------------------------------------------------------------
 
 ---@class moonshim.Teardown what is to go, and why

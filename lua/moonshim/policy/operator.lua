@@ -14,6 +14,7 @@ local suggest = require "moonshim.suggest"
 ---@field path string
 ---@field stop table[]? ladder: { { "TERM", wait = ms }, ... }
 ---@field teardown boolean whether it edits plans
+---@field on_lost boolean whether it decides about losses
 ---@field private script any core.script
 local Operator = {}
 Operator.__index = Operator
@@ -25,7 +26,8 @@ local MAX_BYTES = 1 << 20
 local LIMITS = { memory = 16 << 20, instructions = 10 * 1000 * 1000, cpu_ms = 1000 }
 -- More than these would be a way to keep a delete from happening.
 local MAX_WAIT, MAX_RETRIES, MAX_EDITS, MAX_RUNGS = 10 * 60 * 1000, 20, 200, 16
-local FIELDS = { "api", "teardown", "stop" }
+local FIELDS = { "api", "teardown", "stop", "on_lost" }
+local ON_LOST = { ["end"] = true, mark = true, wait = true }
 local ON_FAILURE = { stop = true, continue = true, debt = true }
 -- Kinds that belong to the VM, which no pod's script may touch.
 local OF_THE_VM = { uvm = true, bridge = true, nic = true }
@@ -123,6 +125,8 @@ function Operator:accept()
   if v.api ~= operator.API then raise(path, "api = %s is not known; this version knows api = %d", tostring(v.api), operator.API) end
   if v.teardown ~= nil and not is_function(v.teardown) then raise(path, "teardown must be a function, got %s", kind_of(v.teardown)) end
   self.teardown = v.teardown ~= nil
+  if v.on_lost ~= nil and not is_function(v.on_lost) then raise(path, "on_lost must be a function, got %s", kind_of(v.on_lost)) end
+  self.on_lost = v.on_lost ~= nil
   if v.stop ~= nil then
     local ok, ladder = pcall(operator.ladder, v.stop, "stop")
     if not ok then raise(path, "%s", ladder.message) end
@@ -167,6 +171,22 @@ function Operator:call(what, perform, ...)
     end
   end
   return table.unpack(result, 2, result.n)
+end
+
+-- Losses -----------------------------------------------------------------------------------------------------------
+
+---What a loss means to the script: nil when it leaves that to the default.
+---@param kind "bridge"|"agent"|"vm"
+---@return { action: "end"|"mark"|"wait", limit: integer? }?
+function Operator:lost(kind)
+  local action, limit = self:call("on_lost", nil, kind)
+  if action == nil then return nil end
+  if type(action) ~= "string" or not ON_LOST[action] then
+    raise(self.path, 'on_lost("%s") must return "end", "mark" or "wait", limit; it returned %s', kind, tostring(action))
+  end
+  if kind == "vm" and action == "wait" then raise(self.path, 'on_lost("vm"): a VM that has ended cannot be waited for') end
+  if action ~= "wait" then return { action = action } end
+  return { action = action, limit = duration(limit, ('%s: the limit of on_lost("%s")'):format(self.path, kind)) }
 end
 
 -- Edits ------------------------------------------------------------------------------------------------------------

@@ -110,6 +110,8 @@ local api = {}
 -- What the script returned, as data: functions arrive as numbers.
 function api.describe() return verbs.result() end
 
+function api.on_lost(kind) return verbs.result().on_lost(kind) end
+
 function api.edit(view, data)
   local plan = setmetatable({ edits = {}, steps = view.steps, goal = view.goal, reason = view.reason }, Plan)
   verbs.result().teardown(plan, context(data))
