@@ -1,5 +1,6 @@
-/* Tests of base/: id map, GUIDs, buffers, the log line. */
+/* Tests of base/: id map, GUIDs, buffers, checksums, the log line. */
 #include "base/buf.h"
+#include "base/crc.h"
 #include "base/guid.h"
 #include "base/idmap.h"
 #include "base/log.h"
@@ -155,6 +156,14 @@ static void a_log_line_is_one_line_and_keeps_errno(void **state)
     assert_int_equal(strlen(s.last), MSH_LOG_LINE);
 }
 
+static void checksums_are_those_of_everybody(void **state)
+{
+    (void)state;
+    assert_int_equal(msh_crc32(msh_slice_of("")), 0);
+    assert_int_equal(msh_crc32(msh_slice_of("123456789")), 0xcbf43926);
+    assert_int_equal(msh_crc32((msh_slice){"\0\xff\x80", 3}), 0x81dda740);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -163,6 +172,7 @@ int main(void)
         cmocka_unit_test(ids_are_never_handed_out_twice),
         cmocka_unit_test(guids_cross_as_text),
         cmocka_unit_test(buffers_keep_their_limit),
+        cmocka_unit_test(checksums_are_those_of_everybody),
         cmocka_unit_test(a_log_line_is_one_line_and_keeps_errno),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);

@@ -1,4 +1,5 @@
 #include "bind/module.h"
+#include "base/crc.h"
 #include "base/time.h"
 #include "bind/bound.h"
 #include "bind/json.h"
@@ -9,6 +10,15 @@
 static int l_now(lua_State *L)
 {
     lua_pushinteger(L, (lua_Integer)(msh_now() / MSH_MS));
+    return 1;
+}
+
+/* core.crc32(bytes) -> integer      the checksum of journal records [-0, +1, arg] */
+static int l_crc32(lua_State *L)
+{
+    size_t n;
+    const char *p = luaL_checklstring(L, 1, &n);
+    lua_pushinteger(L, msh_crc32((msh_slice){p, n}));
     return 1;
 }
 
@@ -68,7 +78,7 @@ LUALIB_API int luaopen_moonshim_core(lua_State *L)
         msh_l_cx_new(L, luv_loop(L));
 
     static const luaL_Reg functions[] = {
-        {"now", l_now}, {"on_error", l_on_error}, {"stats", l_stats}, {NULL, NULL}};
+        {"now", l_now}, {"crc32", l_crc32}, {"on_error", l_on_error}, {"stats", l_stats}, {NULL, NULL}};
     luaL_newlib(L, functions);
     lua_pushliteral(L, MSH_VERSION);
     lua_setfield(L, -2, "version");

@@ -28,6 +28,11 @@ local core = {}
 ---@return integer
 function core.now() end
 
+---CRC-32 of the bytes, as zlib has it.
+---@param bytes string
+---@return integer
+function core.crc32(bytes) end
+
 ---Who hears of errors that a callback raised: a string with its traceback, or an error value. nil: standard error.
 ---@param hook fun(error: any)?
 function core.on_error(hook) end

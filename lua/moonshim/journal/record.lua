@@ -22,75 +22,103 @@ json.encode_max_depth(MAX_DEPTH + 8)
 json.decode_max_depth(MAX_DEPTH + 8)
 json.encode_number_precision(14)
 
-local CRC = {}
-for i = 0, 255 do
-  local c = i
-  for _ = 1, 8 do
-    c = c & 1 == 1 and (c >> 1) ~ 0xEDB88320 or c >> 1
-  end
-  CRC[i] = c
-end
-
-local function crc32(text)
-  local c = 0xFFFFFFFF
-  for at = 1, #text, 4096 do
-    local bytes = { text:byte(at, math.min(at + 4095, #text)) }
-    for i = 1, #bytes do
-      c = (c >> 8) ~ CRC[(c ~ bytes[i]) & 0xFF]
+local function crc32_in_lua()
+  local sums = {}
+  for i = 0, 255 do
+    local c = i
+    for _ = 1, 8 do
+      c = c & 1 == 1 and (c >> 1) ~ 0xEDB88320 or c >> 1
     end
+    sums[i] = c
   end
-  return c ~ 0xFFFFFFFF
+  return function(text)
+    local c = 0xFFFFFFFF
+    for at = 1, #text do
+      c = (c >> 8) ~ sums[(c ~ text:byte(at)) & 0xFF]
+    end
+    return c ~ 0xFFFFFFFF
+  end
 end
 
-local function refuse(where, fmt, ...)
-  err.raise("invalid_argument", "not plain data at %s: " .. fmt, where, ...)
+-- Every record is summed, so C does it where the module is there; whoever reads a journal elsewhere can do without.
+local sum
+local function crc32(text)
+  if not sum then
+    local ok, core = pcall(require, "moonshim.core")
+    sum = ok and core.crc32 or crc32_in_lua()
+  end
+  return sum(text)
 end
 
-local function copy_table(t, where, depth, number, copy)
-  if depth > MAX_DEPTH then
-    refuse(where, "nested deeper than %d, or cyclic", MAX_DEPTH)
+-- What is looked at: the keys that lead to it, from the top. Nothing here waits, so there is one at a time; it becomes a
+-- text only when something is refused.
+local way = {}
+
+local function refuse(depth, fmt, ...)
+  local where = { way[0] }
+  for i = 1, depth do
+    where[i + 1] = tostring(way[i])
+  end
+  err.raise("invalid_argument", "not plain data at %s: " .. fmt, table.concat(where, "."), ...)
+end
+
+local copy_value
+
+local function copy_table(t, depth, number)
+  if depth >= MAX_DEPTH then
+    refuse(depth, "nested deeper than %d, or cyclic", MAX_DEPTH)
   end
   local out, n, items = {}, #t, 0
   for k, v in next, t do
     if type(k) == "string" then
       if n > 0 then
-        refuse(where, "a list with the key %q", k)
+        refuse(depth, "a list with the key %q", k)
       elseif k == "$n" then
-        refuse(where, "the key $n is reserved")
+        refuse(depth, "the key $n is reserved")
       end
     elseif math.type(k) ~= "integer" or k < 1 or k > n then
-      refuse(where, "the key %s", tostring(k))
+      refuse(depth, "the key %s", tostring(k))
     else
       items = items + 1
     end
-    out[k] = copy(v, where .. "." .. tostring(k), depth + 1, number)
+    if type(v) == "string" then -- most are
+      out[k] = v
+    else
+      way[depth + 1] = k
+      out[k] = copy_value(v, depth + 1, number)
+    end
   end
   if items ~= n then
-    refuse(where, "a list with a hole")
+    refuse(depth, "a list with a hole")
   end
   return out
 end
 
-local function copy_value(v, where, depth, number)
+function copy_value(v, depth, number)
   local kind = type(v)
   if kind == "string" or kind == "boolean" then
     return v
   elseif kind == "number" then
     if v ~= v or v == math.huge or v == -math.huge then
-      refuse(where, "%s", tostring(v))
+      refuse(depth, "%s", tostring(v))
     end
     return number and number(v) or v
   elseif kind == "table" then
-    return copy_table(v, where, depth, number, copy_value)
+    return copy_table(v, depth, number)
   end
-  refuse(where, "a %s", kind)
+  refuse(depth, "a %s", kind)
+end
+
+local function copy(value, where, number)
+  way[0] = where
+  return copy_value(value, 0, number)
 end
 
 ---A deep copy of plain data: strings, booleans, numbers, lists and string-keyed tables. Raises invalid_argument, naming
 ---the place, for anything else.
 ---@param where string? how to call the top in errors
 function record.plain(value, where)
-  return copy_value(value, where or "value", 1)
+  return copy(value, where or "value")
 end
 
 -- nil when cjson gets it right by itself.
@@ -123,7 +151,7 @@ end
 ---@param value table plain data
 ---@return string line
 function record.encode(value)
-  local body = json.encode(copy_value(value, "record", 1, tagged))
+  local body = json.encode(copy(value, "record", tagged))
   if #body > record.LIMIT then
     err.raise("resource_exhausted", "a journal record of %d bytes: the limit is %d", #body, record.LIMIT)
   end
