@@ -37,6 +37,7 @@ int msh_agent_main(const msh_agent_options *o)
     msh_list_init(&a.externals);
     msh_list_init(&a.bundles);
     msh_list_init(&a.shares);
+    msh_list_init(&a.networks);
     int rc = uv_loop_init(&loop);
     if (rc != 0)
         msh_fail(&err, MSH_INTERNAL, "event loop: %s", uv_strerror(rc));

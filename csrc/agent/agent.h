@@ -37,6 +37,7 @@ typedef struct msh_agent {
     msh_node externals;  /* msh_process outside any container */
     msh_node bundles;    /* layers.h */
     msh_node shares;     /* share.c */
+    msh_node networks;   /* network.c */
     uint64_t serial;     /* owners of streams, names of folders */
     size_t requests;
     size_t n_externals;

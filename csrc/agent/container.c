@@ -44,6 +44,7 @@ void msh_container_free(msh_container *c)
         msh_fd_close(&c->stdio[i]);
     msh_oom_end(c);
     msh_list_remove(&c->node);
+    msh_network_leave(c->network);
     json_decref(c->process);
     free(c->id);
     free(c->activity);

@@ -6,6 +6,7 @@
 #ifndef MSH_AGENT_CONTAINER_H
 #define MSH_AGENT_CONTAINER_H
 #include "agent/agent.h"
+#include "agent/network.h"
 #include "agent/process.h"
 #include "agent/spec.h"
 
@@ -26,6 +27,7 @@ typedef struct msh_container {
     char *bundle, *scratch, *root, *rootfs, *cgroup;
     json_t *process; /* of the spec, as the runtime got it */
     bool named_user, private_pids, terminal;
+    msh_network *network; /* the namespace that it holds for its pod, or NULL */
     int stdio[3];  /* the agent's ends of init's pipes, until init is started; -1 */
     bool starting; /* an ExecuteProcess for init is on its way */
     msh_process *init;

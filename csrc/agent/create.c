@@ -121,10 +121,18 @@ static void create_work(void *ctx)
     int root = -1;
     msh_spec_world world;
     msh_effects effects = {0};
+    msh_network_names names;
     msh_world_open(&world, hostname);
-    msh_spec_job job = {
-        .id = c->id, .bundle = c->bundle, .root = c->root, .rootfs = c->rootfs, .what = c->what};
-    msh_code rc = msh_fs_mkdirs(c->bundle, 0700, err);
+    msh_code rc = msh_network_read(c->network, &names, err);
+    msh_spec_job job = {.id = c->id,
+                        .bundle = c->bundle,
+                        .root = c->root,
+                        .rootfs = c->rootfs,
+                        .what = c->what,
+                        .resolv = names.resolv,
+                        .address = names.address};
+    if (rc == MSH_OK)
+        rc = msh_fs_mkdirs(c->bundle, 0700, err);
     if (rc == MSH_OK)
         rc = ready_rootfs(c, &root, err);
     if (rc == MSH_OK)
@@ -139,8 +147,11 @@ static void create_work(void *ctx)
     }
     if (rc == MSH_OK)
         rc = make(k, root, err);
+    if (rc == MSH_OK && (rc = msh_network_enter(c->network, c->what.host_network ? 0 : k->pid, err)) != MSH_OK)
+        c->agent->runtime->ops->remove(c->agent->runtime, c->id, NULL); /* ends its init, too */
     msh_fd_close(&root);
     msh_effects_free(&effects);
+    free(names.resolv);
     if (rc != MSH_OK) {
         msh_stdio_close(k->mine);
         msh_undo_create(c, k->keep_bundle);
@@ -333,6 +344,8 @@ void msh_on_create(msh_request *r)
     create *k = c == NULL ? NULL : calloc(1, sizeof *k);
     msh_code rc =
         k == NULL ? msh_fail(&err, MSH_RESOURCE_EXHAUSTED, "no memory") : describe(c, config, spec, &err);
+    if (rc == MSH_OK && c->what.kind != MSH_WORKLOAD)
+        rc = msh_network_of(a, spec, c->what.kind == MSH_SANDBOX, &c->network, &err);
     json_decref(config);
     if (rc == MSH_OK) {
         *k = (create){.request = r, .container = c, .spec = spec, .mine = {-1, -1, -1}, .console = -1};
@@ -341,7 +354,7 @@ void msh_on_create(msh_request *r)
         k->window = msh_reap_window(a->reap);
         msh_task t = {.key = {msh_key_of("container", c->id, false),
                               msh_key_of("container", c->what.sandbox, true),
-                              msh_key_of("path", c->rootfs, true)},
+                              msh_key_of("path", c->rootfs, true), msh_network_key(c->network)},
                       .begin = create_begin,
                       .work = create_work,
                       .done = create_done,

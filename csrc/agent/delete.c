@@ -199,7 +199,7 @@ void msh_on_delete_state(msh_request *r)
         return;
     }
     d->request = r;
-    msh_task t = {.key = {msh_key_of("container", r->container, false)},
+    msh_task t = {.key = {msh_key_of("container", r->container, false), msh_network_key(c != NULL ? c->network : NULL)},
                   .begin = delete_begin,
                   .work = delete_work,
                   .done = delete_done,

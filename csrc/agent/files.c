@@ -27,14 +27,15 @@ msh_code msh_hostname_file(const char *name, msh_buf *out)
     return rc != MSH_OK ? rc : put(out, "\n");
 }
 
-msh_code msh_hosts_file(const char *name, msh_buf *out)
+msh_code msh_hosts_file(const char *name, const char *address, msh_buf *out)
 {
+    const char *own = address != NULL && address[0] != '\0' ? address : "127.0.0.1";
     char line[600];
     const char *dot = strchr(name, '.');
     if (dot != NULL && dot != name)
-        snprintf(line, sizeof line, "127.0.0.1 %s %.*s\n", name, (int)(dot - name), name);
+        snprintf(line, sizeof line, "%s %s %.*s\n", own, name, (int)(dot - name), name);
     else
-        snprintf(line, sizeof line, "127.0.0.1 %s\n", name);
+        snprintf(line, sizeof line, "%s %s\n", own, name);
     msh_code rc = put(out, "127.0.0.1 localhost\n");
     if (rc == MSH_OK)
         rc = put(out, line);

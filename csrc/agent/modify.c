@@ -4,6 +4,7 @@
 #include "agent/container.h"
 #include "agent/disks.h"
 #include "agent/layers.h"
+#include "agent/network.h"
 #include "agent/shares.h"
 #include "agent/vpci.h"
 #include "wire/gcs.h"
@@ -16,6 +17,7 @@ static const struct {
 } resources[] = {{"MappedVirtualDisk", msh_disk_add, msh_disk_remove},
                  {"SCSIDevice", NULL, msh_scsi_remove},
                  {"MappedDirectory", msh_share_add, msh_share_remove},
+                 {"Network", msh_network_add, msh_network_remove},
                  {"CombinedLayers", msh_layers_add, msh_layers_remove},
                  {"VPCIDevice", msh_vpci_add, NULL}};
 

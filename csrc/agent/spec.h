@@ -77,6 +77,8 @@ typedef struct msh_spec_job {
     const char *root;   /* the sandbox's folder, cleaned, absolute */
     const char *rootfs; /* cleaned, absolute: root.path */
     msh_spec_class what;
+    const char *resolv;  /* text of resolv.conf; NULL: empty */
+    const char *address; /* what the host name stands for; NULL or "": the loopback */
 } msh_spec_job;
 
 msh_code msh_spec_change(json_t *spec, const msh_spec_job *job, const msh_spec_world *world,

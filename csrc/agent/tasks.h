@@ -11,7 +11,7 @@
 #include <uv.h>
 
 #define MSH_TASKS_MAX  2048 /* waiting and running */
-#define MSH_TASKS_KEYS 3
+#define MSH_TASKS_KEYS 4
 
 typedef struct msh_tasks msh_tasks;
 

@@ -177,7 +177,7 @@ static void hosts_has_the_name_and_its_first_label(void **state)
     (void)state;
     msh_buf b;
     msh_buf_init(&b, 4096);
-    assert_int_equal(msh_hosts_file("web.example.org", &b), MSH_OK);
+    assert_int_equal(msh_hosts_file("web.example.org", NULL, &b), MSH_OK);
     const char *text = text_of(&b);
     assert_true(strncmp(text, "127.0.0.1 localhost\n127.0.0.1 web.example.org web\n\n#", 52) == 0);
     assert_non_null(strstr(text,

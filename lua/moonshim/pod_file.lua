@@ -109,6 +109,10 @@ function pod_file.check_files(spec)
   end
   local device = { char = true, block = true }
   local image, any = { file = true, block = true }, { file = true, block = true, directory = true }
+  if spec.network.mode == "path" then
+    local ok, e = require("moonshim.core").net.namespace(spec.network.path)
+    if not ok then err.raise(e.code, "network: %s", e.message) end
+  end
   for _, name in ipairs(spec.order) do
     local c, at = spec.containers[name], "containers." .. name
     if c.rootfs then must(c.rootfs, at .. ".rootfs", any) end

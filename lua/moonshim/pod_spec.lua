@@ -27,6 +27,9 @@ local suggest = require "moonshim.suggest"
 ---@field host string
 ---@field sandbox boolean a pause container holds the namespaces; false: one container on its own
 ---@field policy string? absolute path of the operator's script
+---@field hostname string? of the pod
+---@field network { mode: "none"|"bridge"|"path", path: string?, bridge: string?, subnet: string?, address: string?, dns: table? }
+---@field dns { servers: string[], search: string[] }? what resolv.conf says; as on the host when absent
 ---@field containers table<string, moonshim.ContainerSpec>
 ---@field order string[]
 
@@ -209,6 +212,66 @@ local function hostname(v, at)
   text(v, at)
   if #v > 63 or not v:find("^[%w][%w.-]*$") then at:fail('"%s" is no host name', v) end
   return v
+end
+
+local NETWORKS = { "none", "bridge" }
+
+local function ip_address(v, at)
+  want(v, at, "string")
+  if not require("moonshim.net.address").valid(v) then at:fail('"%s" is no IP address', v) end
+  return v
+end
+
+local function ipv4_address(v, at)
+  want(v, at, "string")
+  if not require("moonshim.net.address").number(v) then at:fail('"%s" is no IPv4 address', v) end
+  return v
+end
+
+local function subnet(v, at)
+  local ok, e = pcall(require("moonshim.net.address").subnet, want(v, at, "string"))
+  if not ok then at:fail("%s", e.message) end
+  return v
+end
+
+local function link_name(v, at)
+  want(v, at, "string")
+  if #v > 15 or not v:find("^%a[%w._-]*$") then at:fail('"%s" cannot be the name of a bridge', v) end
+  return v
+end
+
+local function domain(v, at)
+  want(v, at, "string")
+  if #v > 253 or not v:find("^[%w_][%w_.-]*$") then at:fail('"%s" is no domain', v) end
+  return v
+end
+
+---"none", "bridge", the path of a network namespace, or a table with one of them as its mode.
+local function network(v, at)
+  local out = type(v) == "table" and record(v, at, { mode = text, bridge = link_name, subnet = subnet, address = ipv4_address })
+    or { mode = text(v, at) }
+  local mode = out.mode or at:at("mode"):fail('is missing; write "none", "bridge" or the path of a network namespace')
+  if mode:find("/", 1, true) then
+    out.mode, out.path = "path", host_path(mode, at)
+  elseif mode ~= "none" and mode ~= "bridge" then
+    at:fail('"%s" is no network%s; write "none", "bridge" or the path of a network namespace', mode, suggest.hint(mode, NETWORKS))
+  end
+  for _, key in ipairs { "bridge", "subnet", "address" } do
+    if out[key] and out.mode ~= "bridge" then at:at(key):fail('goes with mode = "bridge"') end
+  end
+  return out
+end
+
+---What a pod's resolv.conf says.
+local function dns(v, at)
+  local out = record(v, at, {
+    servers = function(list_of, here) return list(list_of, here, ip_address) end,
+    search = function(list_of, here) return list(list_of, here, domain) end,
+  })
+  out.servers, out.search = out.servers or {}, out.search or {}
+  if #out.search > 6 then at:at("search"):fail("has %d domains, at most 6 are possible", #out.search) end
+  if #out.servers > 16 then at:at("servers"):fail("has %d servers, at most 16 are possible", #out.servers) end
+  return out
 end
 
 local function layer(v, at)
@@ -395,6 +458,9 @@ local POD = {
   end,
   policy = host_path,
   sandbox = flag,
+  hostname = hostname,
+  network = network,
+  dns = dns,
   containers = containers,
 }
 
@@ -412,6 +478,8 @@ function pod_spec.check(input, opts)
   if not out.containers then at:fail("containers is missing") end
   out.order, out.containers = out.containers.order, out.containers.by_name
   out.host = out.host or "local"
+  out.network = out.network or { mode = "none" }
+  out.network.dns = out.dns
   if out.sandbox == nil then out.sandbox = true end
   if not out.sandbox and #out.order > 1 then
     at:at("sandbox"):fail("a pod without a sandbox has exactly one container, this one has %d", #out.order)

@@ -20,7 +20,7 @@ function container.create(c, request)
   local stdio = c:acquire("stdio", request.io) -- opened before the process exists
   return c:acquire("process", {
     exec = "", pod = c.pod, container = c.id, bundle = bundle, rootfs = rootfs,
-    mounts = mounts, devices = devices, stdio = stdio, spec = spec.for_guest,
+    mounts = mounts, devices = devices, stdio = stdio, network = request.network, spec = spec.for_guest,
   })
 end
 

@@ -1,8 +1,10 @@
 --- Rows for errors that nobody answered: lost connection, deadline, a cancelled caller. See classify/init.lua.
 --
--- This is the only place that turns a lost guest connection into "gone", and only when the VM is dead.
+-- This is the only place that turns a lost guest connection into "gone", and only when the VM is dead; but for NICs.
 ---@type moonshim.ClassRow[]
 return {
+  { op = "modify%.remove%.Network", code = "unavailable", class = "gone",
+    why = "a guest that cannot be reached forgets its NICs on its own; the link is the host's to take" },
   { op = "modify%..*", code = { "unavailable", "cancelled", "deadline_exceeded", "aborted" }, alive = false, class = "gone",
     why = "mounts and devices of the guest end with the VM" },
   { op = "delete_state", code = { "unavailable", "cancelled", "deadline_exceeded", "aborted" }, alive = false, class = "gone",

@@ -16,6 +16,9 @@ local options = {}
 ---@field mounts table[]                 { type, source, destination, options }
 ---@field devices string[]               "/dev/NAME[:PATH][:rwm]"
 ---@field read_only boolean?
+---@field network string?
+---@field dns string[]
+---@field dns_search string[]
 ---@field policy string?
 ---@field goal string?
 ---@field json boolean?
@@ -89,6 +92,9 @@ local function add_run(parser)
   run:option("--user", "NAME, UID, NAME:GROUP or UID:GID, looked up in the container's files."):argname("USER")
   run:option("--name", "The name of the pod."):argname("NAME")
   run:option("--hostname", "The host name in the container."):argname("NAME")
+  run:option("--network", "none (the loopback alone), bridge, or the path of a network namespace."):argname("none|bridge|PATH")
+  run:option("--dns", "A name server, instead of the host's; may be repeated."):argname("ADDRESS"):count("*")
+  run:option("--dns-search", "A domain in which names are looked up; may be repeated."):argname("DOMAIN"):count("*"):target("dns_search")
   run:option("--policy", "An operator's script of decisions; see examples/teardown."):argname("FILE")
   run:flag("-i --stdin", "Pass standard input to the container.")
   run:flag("--read-only", "Make the root file system read-only."):target("read_only")
@@ -179,10 +185,13 @@ local function check_run(found)
     err.raise("invalid_argument", "what should run is missing: end with -- CMD [ARG...]")
   end
   if found.file then
-    for name, option in pairs { scratch = "--scratch", cwd = "--cwd", user = "--user", hostname = "--hostname", name = "--name" } do
+    for name, option in pairs { scratch = "--scratch", cwd = "--cwd", user = "--user", hostname = "--hostname", name = "--name",
+      network = "--network" } do
       if found[name] then err.raise("invalid_argument", "%s goes with --rootfs; write it into the pod file", option) end
     end
-    for name, option in pairs { mounts = "--mount", devices = "--device", env = "--env", read_only = "--read-only" } do
+    local given = { mounts = "--mount", devices = "--device", env = "--env", read_only = "--read-only", dns = "--dns",
+      dns_search = "--dns-search" }
+    for name, option in pairs(given) do
       local value = found[name]
       if value and (type(value) ~= "table" or #value > 0) then
         err.raise("invalid_argument", "%s goes with --rootfs; write it into the pod file", option)

@@ -15,10 +15,14 @@ local NAMES = { sigint = "INT", sigterm = "TERM", sighup = "HUP" }
 ---@param found moonshim.cli.Options
 ---@return table data as a pod file would return it; relative paths start at the working folder
 function run.pod(found)
+  local dns
+  if #(found.dns or {}) + #(found.dns_search or {}) > 0 then dns = { servers = found.dns, search = found.dns_search } end
   return {
     name = found.name or "run-" .. require("moonshim.core").sys.random_hex(6),
     host = "local",
     sandbox = false,
+    network = found.network,
+    dns = dns,
     containers = {
       main = {
         rootfs = found.rootfs, layers = #found.layers > 0 and found.layers or nil, scratch = found.scratch,

@@ -9,11 +9,13 @@ local pod_spec = require "moonshim.pod_spec"
 local signals = require "moonshim.signals"
 local task = require "moonshim.task"
 local Container = require "moonshim.controller.container"
+local Network = require "moonshim.controller.network"
 
 ---@class moonshim.Pod
 ---@field id string
 ---@field owner string path in the ledger
 ---@field sandbox moonshim.Container?
+---@field network moonshim.Network
 local Pod = {}
 Pod.__index = Pod
 
@@ -40,6 +42,7 @@ function Pod.new(opts)
     vm = opts.vm, id = pod_spec.id(opts.id, "pod id"), owner = "vm/" .. opts.id, members = {}, order = {},
   }, Pod)
   self.log = opts.vm.log:with { pod = opts.id }
+  self.network = Network.new { vm = opts.vm, pod = self }
   self.machine = Pod.life:new {
     id = opts.id,
     on_change = function(from, to)
@@ -96,20 +99,31 @@ function Pod:delete_container(id) self:forget(self:container(id)) end
 
 -- Coming up --------------------------------------------------------------------------------------------------------
 
----Creates and starts everything in `spec`: the sandbox, then the workloads (created in parallel, started in order).
+---What a container of this pod needs to be the one that has its network: what it stands on, and where to find it.
+---@private
+---@return moonshim.Receipt[] network
+---@return { id: string?, path: string? } namespace
+function Pod:connection() return self.network:receipts(), self.network.namespace or {} end
+
+---Creates and starts everything in `spec`: the network, the sandbox, then the workloads (created in parallel, started in order).
 ---On failure the caller tears the VM down; nothing is undone twice.
 ---@async
 ---@param spec moonshim.PodSpec
 ---@param io fun(name: string): table? arguments of the kind "stdio" for each container
 function Pod:launch(spec, io)
+  self.network:setup(spec.network)
   if not spec.sandbox then
     local name = spec.order[1]
     local c = self:new_container(name)
-    c:create { container = spec.containers[name], kind = "standalone", io = io(name) }
+    local network, namespace = self:connection()
+    c:create {
+      container = spec.containers[name], kind = "standalone", io = io(name), hostname = spec.hostname, network = network,
+      network_namespace = namespace.id, namespaces = { network = namespace.path },
+    }
     return self:start_all { c }
   end
   local first = spec.containers[spec.order[1]]
-  local hostname = #spec.order == 1 and first.hostname or nil
+  local hostname = spec.hostname or #spec.order == 1 and first.hostname or nil
   self:launch_sandbox(hostname)
   local creates, members = {}, {}
   for i, name in ipairs(spec.order) do
@@ -132,9 +146,10 @@ end
 ---@async
 ---@param hostname string?
 function Pod:launch_sandbox(hostname)
-  local request = self.vm.policy.pod.sandbox { id = self.id, hostname = hostname, agent = layout.AGENT }
+  local network, namespace = self:connection()
+  local request = self.vm.policy.pod.sandbox { id = self.id, hostname = hostname, agent = layout.AGENT, network = namespace }
   self.sandbox = self:new_container(self.id)
-  self.sandbox:create { spec = request.spec, kind = "sandbox" }
+  self.sandbox:create { spec = request.spec, kind = "sandbox", network = network }
   self:start_all { self.sandbox }
   self.sandbox.init.after_exit = function() self:sandbox_ended() end
   return self.sandbox
@@ -205,6 +220,7 @@ function Pod:settle()
     if #self.vm.ledger:under(c.owner) == 0 then steps[#steps + 1] = function() c:released() end end
   end
   task.all(steps)
+  self.network:settle()
   if #self.vm.ledger:under(self.owner) == 0 and #self.order == 0 and self.machine:is("stopping") then self.machine:apply("deleted") end
 end
 

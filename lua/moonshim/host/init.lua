@@ -88,6 +88,14 @@ function host.vpci_path(instance) return "VirtualMachine/Devices/VirtualPci/" ..
 ---@return string?
 function host.vpci_instance(path) return path:match "^VirtualMachine/Devices/VirtualPci/([^/]+)$" end
 
+--- A network adapter of the VM.
+---@param id string
+function host.adapter_path(id) return "VirtualMachine/Devices/NetworkAdapters/" .. id end
+
+--- Whether a resource path names a network adapter.
+---@param path string
+function host.is_adapter(path) return path:find "^VirtualMachine/Devices/NetworkAdapters/[^/]+$" ~= nil end
+
 host.PLAN9_PATH = "VirtualMachine/Devices/Plan9/Shares"
 --- Flags of a Plan9 share.
 host.SHARE_READ_ONLY, host.SHARE_LINUX_METADATA, host.SHARE_RESTRICT = 0x1, 0x4, 0x80

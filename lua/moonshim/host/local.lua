@@ -13,6 +13,7 @@ local err = require "moonshim.err"
 local host = require "moonshim.host"
 local layout = require "moonshim.guest.layout"
 local local_devices = require "moonshim.host.local_devices"
+local local_net = require "moonshim.host.local_net"
 local process = require "moonshim.host.local_process"
 local shares = require "moonshim.host.local_shares"
 local task = require "moonshim.task"
@@ -151,7 +152,7 @@ function Uvm:socket_dir() return self.facts.run_dir .. "/s" end
 
 --- What a plan may rely on: host effects of disks outlive the VM here, so they are released one by one.
 function Uvm.capabilities()
-  return { vpci = true, share_files = true, disks_die_with_vm = false, die_with_parent = true }
+  return { vpci = true, share_files = true, disks_die_with_vm = false, die_with_parent = true, network_adapters = true }
 end
 
 function Uvm:alive() return self.running == true and not self.exit end
@@ -421,6 +422,8 @@ function Uvm:modify(request, found)
       task.shield(local_devices.remove, self.facts.run_dir, instance)
       return {}
     end
+    if host.is_adapter(path) and verb == "Add" then return task.shield(local_net.add, self.facts, settings) end
+    if host.is_adapter(path) then return task.shield(local_net.remove, settings) end
     if path == host.PLAN9_PATH and verb == "Add" then return self.shares:add(settings) end
     if path == host.PLAN9_PATH then return self.shares:remove(settings) end
     return refuse(op, "unimplemented", "the host \"local\" has no %s", path)

@@ -12,6 +12,8 @@ local task = require "moonshim.task"
 ---@field kind "sandbox"|"workload"|"standalone"
 ---@field hostname string? of the pod
 ---@field namespaces table<string, string>? what is joined: { network = "/proc/7/ns/net" }
+---@field network moonshim.Receipt[]? the pod's NICs, for its first container
+---@field network_namespace string? id of the namespace whose NICs it gets
 ---@field io table? arguments of the kind "stdio"
 ---@field sandbox moonshim.Receipt? init of the pod's sandbox container: it must outlive this one
 
@@ -58,6 +60,7 @@ function Recipe:parse(request)
     id = self.id, pod = self.pod, kind = request.kind, hostname = request.hostname, namespaces = request.namespaces,
     files = self.files, where = "containers." .. self.id,
   })
+  if request.network_namespace then built.spec.windows = { network = { networkNamespace = request.network_namespace } } end
   local parsed = {
     directory = built.root.share, layers = built.root.layers or {}, mounts = built.mounts, devices = built.devices, points = built.points,
     for_guest = built.spec,

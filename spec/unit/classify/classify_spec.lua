@@ -37,6 +37,7 @@ local SAMPLES = {
     { "modify.add.scsi", "resource_exhausted", nil, true, "failed" },
   },
   shim = {
+    { "modify.remove.Network", "unavailable", nil, true, "gone" },
     { "modify.remove.mount", "unavailable", nil, false, "gone" },
     { "delete_state", "deadline_exceeded", nil, false, "gone" },
     { "signal", "unavailable", nil, false, "gone" },
