@@ -44,6 +44,7 @@ local AFTERMATH = "2s"
 ---@return moonshim.Err? err deadline_exceeded when its own timeout ended it
 ProcessHandle.wait = err.guarded(function(self)
   local code = self._process:wait()
+  if self._user then self._user:close() end
   pcall(task.deadline, AFTERMATH, self._process.released.wait, self._process.released)
   if self._timed_out then err.raise("deadline_exceeded", "%s was killed after %s", self.id, self._timed_out) end
   return code
@@ -100,7 +101,8 @@ local ContainerHandle = {}
 ContainerHandle.__index = ContainerHandle
 
 local EXEC_FIELDS = {
-  args = true, id = true, env = true, cwd = true, user = true, stdin = true, stdout = true, stderr = true, terminal = true, timeout = true,
+  args = true, id = true, env = true, cwd = true, user = true, stdin = true, stdout = true, stderr = true, tty = true, size = true,
+  timeout = true, interactive = true,
 }
 
 local function exec_request(options)
@@ -115,19 +117,31 @@ local function exec_request(options)
     args[i] = math.type(word) == "integer" and ("%d"):format(word) or word
   end
   return {
-    id = options.id, args = args, env = options.env, cwd = options.cwd, user = options.user, terminal = options.terminal,
-    io = { stdin = options.stdin, tty = options.terminal }, forget = true,
+    id = options.id, args = args, env = options.env, cwd = options.cwd, user = options.user, terminal = options.tty,
+    io = { stdin = options.stdin, size = options.size }, forget = true,
   }
 end
 
----Runs a program in the container: exec { "ls", "/", env = , cwd = , user = , stdin = , stdout = , stderr = , terminal = ,
----timeout = }. Streams are { fd = } or { path = }; stdout and stderr are captured unless given, `false` leaves one out;
----stdin may be a text.
+---Our own user's terminal for the process of a request.
+local function user_terminal(options, request)
+  for _, name in ipairs { "stdin", "stdout", "stderr", "size" } do
+    if options[name] ~= nil then err.raise("invalid_argument", "exec: %s and interactive exclude each other", name) end
+  end
+  local user = require("moonshim.terminal").open(0)
+  request.terminal, request.io = true, { stdin = { fd = 0 }, stdout = { fd = 1 }, size = user:size() }
+  return user
+end
+
+---Runs a program in the container: exec { "ls", "/", env = , cwd = , user = , stdin = , stdout = , stderr = , timeout = }.
+---Streams are { fd = } or { path = }; stdout and stderr are captured unless given, `false` leaves one out; stdin may be a
+---text. With tty = true it has a terminal, of size = { rows = , columns = } if given: everything it prints is on stdout, and
+---its input has no end, only Ctrl-D. With interactive = true it has our own user's terminal, raw until `wait` returns.
 ---@async
 ---@return moonshim.ProcessHandle?
 ---@return moonshim.Err?
 ContainerHandle.exec = err.guarded(function(self, options)
   local request, captures, feed = exec_request(options), {}, nil
+  local user = options.interactive and user_terminal(options, request) or nil
   if type(options.stdin) == "string" then
     feed = require("moonshim.capture").feed(options.stdin)
     request.io.stdin = { fd = feed.fd }
@@ -136,7 +150,7 @@ ContainerHandle.exec = err.guarded(function(self, options)
     local given = options[name]
     if given then
       request.io[name] = given
-    elseif given == nil and not (options.terminal and name == "stderr") then
+    elseif given == nil and not user and not (options.tty and name == "stderr") then
       captures[name] = require("moonshim.capture").new()
       request.io[name] = { fd = captures[name].fd }
     end
@@ -146,14 +160,23 @@ ContainerHandle.exec = err.guarded(function(self, options)
     process = c:exec(request)
     for _, capture in pairs(captures) do capture:release() end
     if feed then feed:release() end
+    if user then user:raw() end
     process:start()
   end, err.traceback)
   if not ok then
+    if user then user:close() end
     for _, capture in pairs(captures) do capture:close() end
     if feed then feed:close() end
     error(e, 0)
   end
-  local handle = setmetatable({ id = process.id, pid = process.pid, _process = process, _captures = captures }, ProcessHandle)
+  local handle = setmetatable({ id = process.id, pid = process.pid, _process = process, _captures = captures, _user = user }, ProcessHandle)
+  if user then
+    user:follow(function(rows, columns) pcall(process.resize, process, rows, columns) end)
+    task.detach(function()
+      process:wait()
+      user:close()
+    end)
+  end
   if feed then -- what nobody will read any more
     task.detach(function()
       process:wait()
@@ -190,6 +213,16 @@ ContainerHandle.kill = err.guarded(function(self, signal, opts) return self._con
 ContainerHandle.state = err.guarded(function(self)
   local more = self._container:state()
   return more.state, more
+end)
+
+---Sets the size of its terminal; before its start the size is kept for it. failed_precondition when it has none, or has
+---ended.
+---@async
+---@param rows integer
+---@param columns integer
+ContainerHandle.resize = err.guarded(function(self, rows, columns)
+  self._container.init:resize(rows, columns)
+  return true
 end)
 
 ---Ends it by the ladder and releases everything of it. The pod goes on.
@@ -354,6 +387,7 @@ end
 ---Boots a VM and starts the pod in it. On failure, also of the calling task, everything is rolled back.
 ---@async
 ---@param spec moonshim.PodSpec|table
+---io: by container, { stdin, stdout, stderr, size = { rows, columns } of its terminal }
 ---@param opts { io: table|function|nil, policy: string?, die_with_parent: boolean?, run_dir: string?, log: moonshim.Log? }?
 ---policy: path of an operator's script, instead of the pod's; die_with_parent: the VM ends with this process; run_dir:
 ---where run folders are kept, instead of the host's place

@@ -19,7 +19,7 @@ local suggest = require "moonshim.suggest"
 ---@field mounts { source: string, destination: string, type: string, options: string[] }[]
 ---@field devices { path: string, destination: string, access: string }[]
 ---@field read_only boolean
----@field terminal boolean
+---@field tty boolean its init has a terminal
 ---@field spec table OCI overrides, {} when none
 
 ---@class moonshim.PodSpec
@@ -403,7 +403,7 @@ local CONTAINER = {
     return out
   end,
   read_only = flag,
-  terminal = flag,
+  tty = flag,
   spec = function(v, at) return data(want(v, at, "table"), at) end,
 }
 
@@ -418,7 +418,7 @@ local function container(v, at)
   out.mounts = out.mounts or {}
   out.devices = out.devices or {}
   out.read_only = out.read_only or false
-  out.terminal = out.terminal or false
+  if out.tty == nil then out.tty = type(out.spec.process) == "table" and out.spec.process.terminal == true end
   return out
 end
 

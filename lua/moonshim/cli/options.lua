@@ -12,6 +12,7 @@ local options = {}
 ---@field scratch { size: string?, path: string? }?
 ---@field args string[]                  what stands behind `--`
 ---@field stdin boolean?
+---@field tty boolean?
 ---@field env table<string, string>
 ---@field mounts table[]                 { type, source, destination, options }
 ---@field devices string[]               "/dev/NAME[:PATH][:rwm]"
@@ -97,12 +98,17 @@ local function add_run(parser)
   run:option("--dns-search", "A domain in which names are looked up; may be repeated."):argname("DOMAIN"):count("*"):target("dns_search")
   run:option("--policy", "An operator's script of decisions; see examples/teardown."):argname("FILE")
   run:flag("-i --stdin", "Pass standard input to the container.")
+  run:flag("-t --tty", "Give the command a terminal; with -i it is yours: keys, Ctrl-C too, and the size of the window go to it.")
   run:flag("--read-only", "Make the root file system read-only."):target("read_only")
   run:flag("--timeline", "At the end, print what happened and when, to standard error.")
   run:flag("-h --help", "Show this text.")
   run:epilog([[
 Prints what the containers print, each line behind the container's name when there are several. INT, TERM and HUP are
 forwarded to the command; a pod from a file is stopped by them. A second INT kills, a third ends the VM.
+
+With -t the command has a terminal, and all that it prints comes on standard output. -it is for working in it: your
+terminal passes every key on until the command ends, and has its modes back then. -t alone passes no keys, so Ctrl-C is
+the signal INT, as without -t. TERM is "xterm" unless --env TERM=NAME (or --env TERM, for yours) says otherwise.
 
 Exit status: the command's; 128 + n when signal n ended it or stopped the pod; 127 command not found; 126 command not
 executable; 125 when moonshim itself failed, with one line on standard error. A pod file's pod gives the first status

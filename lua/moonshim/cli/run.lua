@@ -3,6 +3,7 @@ local err = require "moonshim.err"
 local task = require "moonshim.task"
 local output = require "moonshim.cli.output"
 local status = require "moonshim.cli.status"
+local terminal = require "moonshim.terminal"
 
 local run = {}
 
@@ -27,6 +28,7 @@ function run.pod(found)
       main = {
         rootfs = found.rootfs, layers = #found.layers > 0 and found.layers or nil, scratch = found.scratch,
         args = found.args, env = found.env, cwd = found.cwd, user = found.user, hostname = found.hostname,
+        tty = found.tty,
         mounts = found.mounts, devices = found.devices, read_only = found.read_only,
       },
     },
@@ -45,6 +47,10 @@ end
 function run.spec(found)
   local pod_file = require "moonshim.pod_file"
   local spec = found.file and pod_file.load(found.file) or pod_file.pod(run.pod(found))
+  if found.tty then
+    if #spec.order > 1 then err.raise("invalid_argument", "-t needs a pod with one container; this one has %d", #spec.order) end
+    spec.containers[spec.order[1]].tty = true
+  end
   pod_file.check_files(spec)
   return spec
 end
@@ -57,17 +63,41 @@ end
 ---@field found moonshim.cli.Options
 ---@field pod table? once it is up
 ---@field life table the task that starts the pod and waits for it
+---@field terminal moonshim.Terminal? of our user, when the command has one
 ---@field ints integer how often INT came
 ---@field stopped_by integer? the signal that ended the run, when it was not the command's to answer
 local Run = {}
 Run.__index = Run
 
+---The terminal that a command with one is seen on: where it is typed, or without -i where it is printed. With -t it is
+---needed; for a pod file that wants one it may also be missing.
+---@param found moonshim.cli.Options
+---@param spec moonshim.PodSpec
+---@return moonshim.Terminal?
+function run.terminal(found, spec)
+  if #spec.order > 1 or not spec.containers[spec.order[1]].tty then return nil end
+  local fd = found.stdin and 0 or 1
+  if terminal.is(fd) then return terminal.open(fd) end
+  if not found.tty then return nil end
+  local name = fd == 0 and "standard input" or "standard output"
+  return err.raise("failed_precondition", "-t needs a terminal, and %s is none; leave -t out", name)
+end
+
+---The streams of the only container. It is asked for when the VM is up: until then Ctrl-C still ends us.
+function Run:own_streams()
+  local streams = { stdin = self.found.stdin and { fd = 0 } or nil, stdout = { fd = 1 }, stderr = { fd = 2 } }
+  if self.terminal then
+    streams.size = self.terminal:size()
+    if self.found.stdin then self.terminal:raw() end
+  end
+  return streams
+end
+
 ---Who gets which descriptor. One container has ours as they are; several get pipes that end in prefixed lines.
 function Run:stdio()
   local names, io = self.spec.order, {}
   if #names == 1 then
-    io[names[1]] = { stdin = self.found.stdin and { fd = 0 } or nil, stdout = { fd = 1 }, stderr = { fd = 2 } }
-    return io
+    return function() return self:own_streams() end
   end
   if self.found.stdin then err.raise("invalid_argument", "-i needs a pod with one container; this one has %d", #names) end
   local width = 0
@@ -86,6 +116,11 @@ function Run:live()
   }))
   self.pod = pod
   self.output:release()
+  if self.terminal then
+    local only = pod:container(self.spec.order[1])
+    -- What cannot be resized has ended, or is about to say more than this would.
+    self.terminal:follow(function(rows, columns) only:resize(rows, columns) end)
+  end
   local waits = {}
   for i, name in ipairs(self.spec.order) do
     waits[i] = function() return err.try(pod:container(name):wait()) end
@@ -136,6 +171,12 @@ local function watch_signals(act)
   end
 end
 
+---Runs `fn` as a task; the terminal is given back whatever becomes of it, also before the report of a bug is printed.
+function Run:guarded(fn)
+  local _ <close> = self.terminal
+  task.run(fn)
+end
+
 ---@param found moonshim.cli.Options
 ---@param api table? stands in for `require "moonshim"`
 ---@return integer exit status
@@ -143,8 +184,9 @@ function run.main(found, api)
   local self = setmetatable({
     api = api or require "moonshim", found = found, spec = run.spec(found), output = output.new(), ints = 0,
   }, Run)
+  self.terminal = run.terminal(found, self.spec)
   local code, failure
-  task.run(function()
+  self:guarded(function()
     local close_signals
     self.life = task.spawn(function() return self:live() end)
     close_signals = watch_signals(function(name) self:signal(name) end)
@@ -158,6 +200,7 @@ function run.main(found, api)
     else
       self.output:abandon()
     end
+    if self.terminal then self.terminal:close() end -- while signals are still ours: a late one must not meet a raw terminal
     close_signals()
   end)
   if found.timeline and self.pod then io.stderr:write(self.pod:timeline()) end

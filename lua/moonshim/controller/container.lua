@@ -75,6 +75,26 @@ function Container.new(opts)
   return self
 end
 
+---@param io table?
+---@return { rows: integer, columns: integer }? size of its terminal
+local function size_of(io)
+  local size = io and io.size
+  if not size then return nil end
+  for _, name in ipairs { "rows", "columns" } do
+    if math.type(size[name]) ~= "integer" then err.raise("invalid_argument", "size: %s must be an integer", name) end
+  end
+  return { rows = size.rows & 0xffff, columns = size.columns & 0xffff }
+end
+
+---The streams of a process as the kind "stdio" takes them: with a terminal there is no stderr, all comes on stdout.
+---@param io table? { stdin, stdout, stderr, size }
+---@param terminal boolean
+---@return table?
+local function streams(io, terminal)
+  if not io then return nil end
+  return { name = io.name, stdin = io.stdin, stdout = io.stdout, stderr = not terminal and io.stderr or nil, tty = terminal or nil }
+end
+
 -- Create and start -------------------------------------------------------------------------------------------------
 
 ---Builds it by the recipe. On failure everything is rolled back, the id is free again, and the error of the recipe is
@@ -96,7 +116,9 @@ end
 function Container:build(request)
   self.vm:settle()
   self.vm:check_free(self.owner, self.id)
-  self.init.terminal = request.container and request.container.terminal or request.terminal or false
+  self.init.terminal = request.container and request.container.tty or request.terminal or false
+  self.init.size = self.init.size or size_of(request.io)
+  request.io = streams(request.io, self.init.terminal)
   self.init.io = request.io or {}
   local c = recipe.new {
     id = self.id, pod = self.pod.id, files = self.vm.files,
@@ -178,7 +200,11 @@ function Container:exec(request)
     err.raise("failed_precondition", "container %s is %s: cannot exec", self.id, self.machine:state())
   end
   if self.processes[id] then err.raise("already_exists", "container %s has a process %s already", self.id, id) end
-  local exec = Process.new { vm = self.vm, container = self, id = id, terminal = request.terminal, io = request.io }
+  local terminal = request.terminal or (request.process and request.process.terminal) or false
+  local size = size_of(request.io)
+  request.terminal, request.io = terminal, streams(request.io, terminal)
+  local exec = Process.new { vm = self.vm, container = self, id = id, terminal = terminal, io = request.io }
+  exec.size = size
   self.processes[id] = exec
   local ok, e = xpcall(function()
     local c = recipe.new {

@@ -105,7 +105,7 @@ end
 ---@private
 ---@async
 function Process:launch(on_started)
-  local ok, answer = pcall(task.deadline, self:limit("start"), self.vm.processes.start, self.vm, self.receipt)
+  local ok, answer = pcall(task.deadline, self:limit("start"), self.vm.processes.start, self.vm, self.receipt, self.size)
   if not self.machine:is("starting") then -- the VM ended, or a delete gave it up, while the guest was asked
     err.raise(ok and "aborted" or err.from(answer).code, "%s ended before it was running: %s", self:name(), self.reason or "unknown")
   end
@@ -119,7 +119,7 @@ function Process:launch(on_started)
   if on_started then on_started() end
   self:emit(self.id == "" and "start" or "exec-started")
   task.detach(self.watch, self)
-  if self.kept_size then task.detach(pcall, self.resize, self, table.unpack(self.kept_size)) end
+  if self.size then task.detach(pcall, self.tell_size, self) end -- again: it may be a newer one, and not every guest takes it at a start
   if self.kept_signal then task.detach(pcall, self.kill, self, self.kept_signal) end
   return self.pid
 end
@@ -211,21 +211,32 @@ function Process:vanished(why)
   end)
 end
 
----Sets the size of its terminal; before the start the size is kept for it.
+---Sets the size of its terminal; before the start the size is kept for it. The last size that was asked for is the one it
+---has in the end, however the answers of the guest come in.
 ---@async
 ---@param rows integer cut to 16 bits
 ---@param columns integer
 function Process:resize(rows, columns)
   if not self.terminal then err.raise("failed_precondition", "%s has no terminal", self:name()) end
-  rows, columns = rows & 0xffff, columns & 0xffff
+  if math.type(rows) ~= "integer" or math.type(columns) ~= "integer" then
+    err.raise("invalid_argument", "resize takes rows and columns, two integers")
+  end
   local state = self.machine:state()
   if state == "stopped" then err.raise("failed_precondition", "%s has exited", self:name()) end
-  if state ~= "running" then
-    self.kept_size = { rows, columns }
-    return
+  self.size = { rows = rows & 0xffff, columns = columns & 0xffff }
+  if state == "running" then self:tell_size() end
+end
+
+---@private
+---@async
+function Process:tell_size()
+  local size = self.size
+  local ok, e = pcall(task.deadline, self:limit("resize"), self.vm.processes.resize, self.vm, self.receipt, size.rows, size.columns)
+  if ok then return end
+  if err.is(e, "gone", "not_found") or (self.machine:is("stopped") and not err.is(e, "cancelled")) then
+    err.raise("failed_precondition", "%s has exited", self:name())
   end
-  local ok, e = pcall(task.deadline, self:limit("resize"), self.vm.processes.resize, self.vm, self.receipt, rows, columns)
-  if not ok then error(err.wrap(e, "resize " .. self:name()), 0) end
+  error(err.wrap(e, "resize " .. self:name()), 0)
 end
 
 ---Ends its standard input. Repeatable, in every state.

@@ -7,8 +7,9 @@ local clock = require "moonshim.clock"
 local processes = {}
 
 ---@async
+---@param size { rows: integer, columns: integer }? of its terminal
 ---@return integer pid
-function processes.start(vm, receipt) return process.start(vm.world, receipt, vm.ledger) end
+function processes.start(vm, receipt, size) return process.start(vm.world, receipt, vm.ledger, size) end
 
 ---@async
 ---@return { code: integer, reason: string? }

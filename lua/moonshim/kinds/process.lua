@@ -130,12 +130,17 @@ end
 ---@param world moonshim.World
 ---@param receipt moonshim.Receipt
 ---@param ledger moonshim.Ledger? gets the pid
+---@param size { rows: integer, columns: integer }? of its terminal, so that it never sees another
 ---@return integer pid of the VM
-local function start(world, receipt, ledger)
+local function start(world, receipt, ledger, size)
   local self = receipt.value or err.raise("failed_precondition", "process %s is not of this shim", receipt.name)
   if self.pid then err.raise("failed_precondition", "process %s runs already", receipt.name) end
   local guest = guest_of(world, "start")
   local params = { OciProcess = self.oci_process }
+  if size then
+    params.ConsoleSize = { size.rows, size.columns } -- for ours; what other agents pass to their runtime:
+    if params.OciProcess then params.OciProcess.consoleSize = { height = size.rows, width = size.columns } end
+  end
   self.starting = true
   if self.exec == "" then guest:start(self.container) end
   self.pid = guest:execute(self.container, params, self.ports)
@@ -239,8 +244,13 @@ return kind.define("process", {
     end)
     if how == "gone" then err.raise("gone", "process %d of container %s has ended", self.pid, self.container) end
   end,
+  --- Sets the size of its terminal; raises `gone` when the guest knows no such process any more.
   resize = function(world, receipt, rows, columns)
-    guest_of(world, "resize"):resize(receipt.value.container, receipt.value.pid, rows, columns)
+    local self = receipt.value
+    local how = classify.release({ op = "resize", alive = world.alive }, function()
+      guest_of(world, "resize"):resize(self.container, self.pid, rows, columns)
+    end)
+    if how == "gone" then err.raise("gone", "process %d of container %s has ended", self.pid, self.container) end
   end,
   --- Pids of all processes of the container, as the guest sees them.
   pids = function(world, receipt)

@@ -81,7 +81,7 @@ function oci.spec(container, opts)
   if container.args then process.args = table.move(container.args, 1, #container.args, 1, {}) end
   if container.cwd then process.cwd = container.cwd end
   if container.user ~= nil then process.user = data.merge(process.user or {}, user.parse(container.user, "user")) end
-  if container.terminal ~= nil then process.terminal = container.terminal end
+  if container.tty ~= nil then process.terminal = container.tty end
 
   local hostname = container.hostname or (spec.hostname ~= "" and spec.hostname) or opts.hostname
   -- Ids may hold what a host name may not, and may be longer.

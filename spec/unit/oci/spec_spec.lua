@@ -61,7 +61,7 @@ describe("the spec of a container", function()
   end)
 
   it("sets TERM for a terminal only", function()
-    assert.is_true(has(spec({ terminal = true }).process.env, "TERM=xterm"))
+    assert.is_true(has(spec({ tty = true }).process.env, "TERM=xterm"))
     assert.is_false(has(spec({}).process.env, "TERM=xterm"))
   end)
 
