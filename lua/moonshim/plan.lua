@@ -160,18 +160,32 @@ local function step_of(ledger, r, spec)
 end
 
 -- The mandatory order is reverse `needs`. Into what ends the world, and into what a receipt dies with, an edge asks for
--- completion only.
+-- completion only; where `needs` leads there already (nearly always: by the bridge), none is added. `steps` are oldest
+-- first, so what a receipt needs has been looked at before it.
 local function connect(ledger, steps, by_name)
+  local deadly, leads_to = {}, {}
   for _, step in ipairs(steps) do
+    for _, name in ipairs(step.receipt.dies_with) do
+      deadly[name] = true
+    end
+  end
+  for _, step in ipairs(steps) do
+    local ends = {} -- deadly ones that come after this step, whatever the way
+    leads_to[step.name] = ends
     for _, name in ipairs(step.receipt.needs) do
       local needed = by_name[name]
       if needed then
         graph.add(needed, step.name, needed.ends_world or ledger:killer(step.receipt, { [needed.receipt] = true }) ~= nil)
+        ends[name] = deadly[name]
+        for other in pairs(leads_to[name] or {}) do
+          ends[other] = true
+        end
       end
     end
     for _, name in ipairs(step.receipt.dies_with) do
-      if by_name[name] and not graph.reaches(by_name, step.name, name) then
+      if by_name[name] and not ends[name] then
         graph.add(by_name[name], step.name, true)
+        ends[name] = true
       end
     end
   end

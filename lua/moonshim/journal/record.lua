@@ -41,13 +41,13 @@ local function crc32_in_lua()
 end
 
 -- Every record is summed, so C does it where the module is there; whoever reads a journal elsewhere can do without.
-local sum
+local summed
 local function crc32(text)
-  if not sum then
+  if not summed then
     local ok, core = pcall(require, "moonshim.core")
-    sum = ok and core.crc32 or crc32_in_lua()
+    summed = ok and core.crc32 or crc32_in_lua()
   end
-  return sum(text)
+  return summed(text)
 end
 
 -- What is looked at: the keys that lead to it, from the top. Nothing here waits, so there is one at a time; it becomes a

@@ -50,7 +50,8 @@ local function check_receipts(p)
     end
     for _, needed in ipairs(step.receipt and step.receipt.needs or {}) do
       local below = p.by_name[needed]
-      if below and not graph.reaches(p.by_name, name, needed) and not (p.goal == "crash" and below.ends_world) then
+      local kept = not below or graph.waits(below, name) or (p.goal == "crash" and below.ends_world)
+      if not kept and not graph.reaches(p.by_name, name, needed) then
         unsafe("%s must go before %s, which it needs", name, needed)
       end
     end

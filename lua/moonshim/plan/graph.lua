@@ -4,15 +4,36 @@ local err = require "moonshim.err"
 
 local graph = {}
 
+-- The names of each `after` list as a set: what everybody waits for (the VM, the bridge) has a list as long as the plan.
+local sets = setmetatable({}, { __mode = "k" })
+
+local function set_of(after)
+  local set = sets[after]
+  if not set or set.n ~= #after then
+    set = { n = #after, has = {} }
+    for _, name in ipairs(after) do
+      set.has[name] = true
+    end
+    sets[after] = set
+  end
+  return set
+end
+
+---Does `step` wait for `name` directly?
+---@return boolean
+function graph.waits(step, name)
+  return set_of(step.after).has[name] == true
+end
+
 ---`step` waits for `name`. A soft edge waits for its end only; one that is already there becomes hard if either is.
 function graph.add(step, name, soft)
-  for _, known in ipairs(step.after) do
-    if known == name then
-      step.soft[name] = step.soft[name] and soft or nil
-      return
-    end
+  local after, set = step.after, set_of(step.after)
+  if set.has[name] then
+    step.soft[name] = step.soft[name] and soft or nil
+    return
   end
-  step.after[#step.after + 1] = name
+  after[#after + 1] = name
+  set.n, set.has[name] = #after, true
   step.soft[name] = soft and true or nil
 end
 
