@@ -388,8 +388,10 @@ end
 ---@async
 ---@param spec moonshim.PodSpec|table
 ---io: by container, { stdin, stdout, stderr, size = { rows, columns } of its terminal }
----@param opts { io: table|function|nil, policy: string?, die_with_parent: boolean?, run_dir: string?, log: moonshim.Log? }?
----policy: path of an operator's script, instead of the pod's; die_with_parent: the VM ends with this process; run_dir:
+---@param opts { io: table|function|nil, policy: string?, die_with_parent: boolean?, run_dir: string?, log: moonshim.Log?,
+---made: fun(pod: moonshim.PodHandle)? }?
+---made: gets the handle when all containers exist and before the first is started: a kill reaches them from then on; it must not
+---wait. policy: path of an operator's script, instead of the pod's; die_with_parent: the VM ends with this process; run_dir:
 ---where run folders are kept, instead of the host's place
 ---@return moonshim.PodHandle?
 ---@return moonshim.Err?
@@ -404,8 +406,10 @@ moonshim.start = err.guarded(function(spec, opts)
   local ok, e = xpcall(function()
     vm:boot { dies_with_shim = opts.die_with_parent }
     local pod = vm:new_pod(spec.name)
-    pod:launch(spec, io_of)
-    handle = handle_of(vm, pod, spec)
+    pod:launch(spec, io_of, function()
+      handle = handle_of(vm, pod, spec)
+      if opts.made then opts.made(handle) end
+    end)
   end, err.traceback)
   given_away()
   if ok then return handle end

@@ -113,8 +113,9 @@ end
 function Run:live()
   local pod = err.try(self.api.start(self.spec, {
     io = self:stdio(), policy = absolute(self.found.policy), die_with_parent = true,
+    made = function(made) self.pod = made end, -- a command may be heard of before its start has been answered
   }))
-  self.pod = pod
+  self.pod, self.started = pod, true
   self.output:release()
   if self.terminal then
     local only = pod:container(self.spec.order[1])
@@ -150,6 +151,7 @@ function Run:signal(name)
     self.stopped_by = SIGNALS[name]
     task.detach(function() self.pod:stop() end) -- Run:live joins it, and reports how it went
   else
+    self.sent = SIGNALS[name]
     self.pod:kill(NAMES[name])
   end
 end
@@ -192,6 +194,8 @@ function run.main(found, api)
     close_signals = watch_signals(function(name) self:signal(name) end)
     local ok, result = pcall(self.life.join, self.life)
     if ok then code = result else failure = err.from(result) end
+    -- Ended before it was started: that is what was asked for.
+    if failure and not self.started and self.sent then code, failure = status.SIGNALS + self.sent, nil end
     if ok then
       task.await(function(resume)
         self.output:finish(resume)

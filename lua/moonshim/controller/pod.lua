@@ -110,7 +110,9 @@ function Pod:connection() return self.network:receipts(), self.network.namespace
 ---@async
 ---@param spec moonshim.PodSpec
 ---@param io fun(name: string): table? arguments of the kind "stdio" for each container
-function Pod:launch(spec, io)
+---@param made function? called once, when the workloads exist and before the first of them is started
+function Pod:launch(spec, io, made)
+  made = made or function() end
   self.network:setup(spec.network)
   if not spec.sandbox then
     local name = spec.order[1]
@@ -120,6 +122,7 @@ function Pod:launch(spec, io)
       container = spec.containers[name], kind = "standalone", io = io(name), hostname = spec.hostname, network = network,
       network_namespace = namespace.id, namespaces = { network = namespace.path },
     }
+    made()
     return self:start_all { c }
   end
   local first = spec.containers[spec.order[1]]
@@ -132,6 +135,7 @@ function Pod:launch(spec, io)
     creates[i] = function() self:create_workload(c, spec.containers[name], io(name), hostname) end
   end
   task.all(creates)
+  made()
   self:start_all(members)
 end
 

@@ -8,7 +8,7 @@ local uv = require "luv"
 local function fake_pod(log)
   local ended = task.signal()
   local pod = {}
-  local main = { wait = function() return ended:wait() end }
+  local main = { wait = function() return ended:wait() end, state = function() return "stopped", log.known or {} end }
   function pod.container() return main end
   function pod.ends(_, code) ended:fire(code) end
   function pod.kill(_, signal)
@@ -36,9 +36,13 @@ local function play(line, log, script)
   local real, written = io.stderr, {}
   io.stderr = { write = function(_, ...) table.insert(written, table.concat { ... }) end } -- luacheck: ignore 122
   local ok, code = pcall(require("moonshim.cli").main, line, {
-    start = function()
-      if log.start_fails then return nil, log.start_fails end
+    start = function(_, opts)
       local pod = fake_pod(log)
+      if log.before_answer then
+        opts.made(pod)
+        log.before_answer(pod)
+      end
+      if log.start_fails then return nil, log.start_fails end
       if script then task.detach(script, pod) end
       return pod
     end,
@@ -97,6 +101,31 @@ describe("moonshim run", function()
     end)
     assert.same({ "kill INT", "kill KILL", "terminate", "stop" }, log)
     assert.equal(130, code)
+  end)
+
+  describe("while the start has not been answered", function()
+    -- A command that writes and is heard of before the guest has answered may be signalled by whoever reads it.
+    local function signalled(log)
+      log.before_answer = function()
+        raise_signal "sighup"
+        repeat task.sleep(0) until log[1]
+      end
+      return log
+    end
+
+    it("forwards a signal and does not cancel the start", function()
+      local log = signalled {}
+      local code = play(LINE, log, function(pod) pod:ends(9) end)
+      assert.equal(9, code)
+      assert.same({ "kill HUP", "stop" }, log and { log[1], log[2] })
+    end)
+
+    it("gives 128 + n when that ended the command before it began", function()
+      local log = signalled { start_fails = err.new("failed_precondition", "main has exited") }
+      local code, line = play(LINE, log)
+      assert.equal(129, code)
+      assert.equal("", line)
+    end)
   end)
 
   it("prints the timeline when asked, also after a failure", function()
