@@ -110,6 +110,14 @@ function Vm:report(topic, data)
   self:emit(topic, data)
 end
 
+---The guest's own word. Exits come as answers to waits; what is left is the want of memory.
+---@private
+function Vm:heard(news)
+  local pod = news.Type == "OutOfMemory" and self.claimed[news.ContainerId]
+  local c = pod and pod.members[news.ContainerId]
+  if c then require("moonshim.controller.limits").out_of_memory(c, news) end
+end
+
 -- Ids --------------------------------------------------------------------------------------------------------------
 
 ---@param id string
@@ -143,7 +151,8 @@ function Vm:boot(opts)
   self.machine:apply("boot")
   local sizes, own = self.policy.vm, opts and opts.size or {}
   local document = host.document {
-    memory_mb = own.memory_mb or sizes.memory_mb, processors = own.processors or sizes.processors, dies_with_shim = opts and opts.dies_with_shim,
+    memory_mb = own.memory_mb or sizes.memory_mb, processors = own.processors or sizes.processors,
+    dies_with_shim = opts and opts.dies_with_shim,
   }
   local ok, e = xpcall(task.deadline, err.traceback, sizes.limits.boot, function()
     self.uvm = self.ledger:acquire { owner = "vm", kind = "uvm", args = { document = document }, within = sizes.limits.boot }
@@ -163,9 +172,8 @@ function Vm:boot(opts)
   if self.ledger.dry then return end
   local capabilities = self.world.uvm:capabilities()
   self.disks_die = capabilities.disks_die_with_vm == true
-  local uvm, guest = self.world.uvm, self.world.guest
-  task.detach(function() self:uvm_ended(uvm:wait()) end)
-  task.detach(function() self:guest_lost(guest:wait_lost()) end)
+  self.world.guest:on_notify(function(news) self:heard(news) end)
+  loss.watch(self)
 end
 
 ---Takes one thing inside the VM: nothing there outlives the connection to the agent.
