@@ -1,3 +1,4 @@
+#define MSH_ERR_C
 #include "base/err.h"
 #include <errno.h>
 #include <stdarg.h>

@@ -55,6 +55,15 @@ msh_code msh_fail(msh_err *e, msh_code code, const char *fmt, ...) __attribute__
  * -> already_exists, ENOSPC/EMFILE/ENOMEM -> resource_exhausted, ...) and ": <strerror>" at the end of the
  * text. */
 msh_code msh_fail_errno(msh_err *e, int errnum, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+#if defined(__clang_analyzer__) && !defined(MSH_ERR_C)
+/* clang-tidy reads one file at a time and would believe that a failure may return MSH_OK. */
+static inline msh_code msh_failed(msh_code code)
+{
+    return code != MSH_OK ? code : MSH_UNKNOWN;
+}
+#define msh_fail(e, code, ...)         (msh_fail((e), (code), __VA_ARGS__), msh_failed(code))
+#define msh_fail_errno(e, errnum, ...) (msh_fail_errno((e), (errnum), __VA_ARGS__), MSH_UNKNOWN)
+#endif
 /* Puts context in front: "attach disk: " + what stood there. */
 void msh_err_note(msh_err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Names the operation and who refused it. */

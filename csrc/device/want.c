@@ -65,7 +65,8 @@ msh_code msh_path_clean(const char *path, bool fold, char *out, msh_err *err)
     if (path[0] != '/') {
         if (!fold)
             return msh_fail(err, MSH_INVALID_ARGUMENT, "path %.120s is not absolute", path);
-        strcpy(out, path); /* a drive or device path: its spelling is the host driver's business */
+        /* A drive or device path: its spelling is the host driver's business. */
+        memcpy(out, path, strlen(path) + 1);
         return MSH_OK;
     }
     size_t n = 0;

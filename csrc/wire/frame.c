@@ -24,7 +24,7 @@ static uint64_t get_le(const uint8_t *p, unsigned n)
 {
     uint64_t v = 0;
     for (unsigned i = 0; i < n; i++)
-        v |= (uint64_t)p[i] << (8 * i);
+        v |= (uint64_t)p[i] << (8 * i); /* NOLINT(clang-analyzer-core.NullDereference): counted by callers */
     return v;
 }
 
@@ -144,7 +144,7 @@ static msh_code fail_for_ever(msh_frame_decoder *d, msh_err *err)
     msh_buf_free(&d->part);
     if (err != NULL)
         *err = d->failed;
-    return d->failed.code;
+    return d->failed.code != MSH_OK ? d->failed.code : MSH_PROTOCOL;
 }
 
 static msh_code no_memory(msh_frame_decoder *d, msh_err *err)
