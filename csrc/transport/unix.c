@@ -211,9 +211,10 @@ static msh_code unix_write_op(msh_stream *s, msh_slice data, int pass, msh_strea
         return MSH_RESOURCE_EXHAUSTED;
     }
     u->base.queued += w->n;
-    msh_list_push(&u->queue, &w->node);
-    if (w->n == 0 && u->queue.next == &w->node) /* an empty write is a mark: everything before it has left */
+    if (w->n == 0 && msh_list_empty(&u->queue)) /* an empty write is a mark: everything before it has left */
         finish(u, w, NULL);
+    else
+        msh_list_push(&u->queue, &w->node);
     update(u);
     return MSH_OK;
 }
