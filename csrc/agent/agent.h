@@ -42,6 +42,7 @@ typedef struct msh_agent {
     size_t requests;
     size_t n_externals;
     bool tells_oom; /* the host asked for it when it negotiated */
+    bool resumes;   /* likewise: streams outlive their sockets */
 } msh_agent;
 
 typedef struct msh_request {

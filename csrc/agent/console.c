@@ -76,8 +76,7 @@ msh_terminal_size msh_console_read_size(msh_reader *params)
     return (msh_terminal_size){(uint16_t)r, (uint16_t)c};
 }
 
-void msh_console_stream(msh_agent *a, uint64_t owner, const msh_stdio *io, int sock[3], int master,
-                        bool redial)
+void msh_console_stream(msh_agent *a, uint64_t owner, const msh_stdio *io, int sock[3], int master, bool init)
 {
     msh_fd_close(&sock[2]);
     for (int i = 0; i < 2; i++) {
@@ -94,7 +93,9 @@ void msh_console_stream(msh_agent *a, uint64_t owner, const msh_stdio *io, int s
                             .to = i == 0 ? end : sock[i],
                             .input = i == 0,
                             .terminal = true,
-                            .redial = i == 1 && redial ? path : NULL};
+                            .port = path,
+                            .words = a->resumes,
+                            .init = init};
             sock[i] = -1;
             rc = msh_streams_add(a->streams, &s, &err);
         }

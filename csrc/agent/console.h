@@ -38,7 +38,7 @@ msh_code msh_console_open(int *master, int *slave, msh_err *err);
 /* "ConsoleSize": [rows, columns] of the process parameters; 0 by 0 when nothing is said. A wrong one is the reader's `bad`. */
 msh_terminal_size msh_console_read_size(msh_reader *params);
 
-/* Takes the sockets; `master` stays the caller's. `redial` as in msh_stdio_stream. */
+/* Takes the sockets; `master` stays the caller's. `init` as in msh_stdio_stream. */
 void msh_console_stream(msh_agent *a, uint64_t owner, const msh_stdio *io, int sock[3], int master,
-                        bool redial);
+                        bool init);
 #endif

@@ -75,19 +75,20 @@ void msh_finish(msh_request *r, const msh_err *err)
 /* Of ours; a host that does not ask for them never meets them (PROTOCOL.md). */
 static void extensions(const msh_request *r, json_t *reply)
 {
-    static const char *const known[] = {"OutOfMemory", "ContainerFreezer"};
+    static const char *const known[] = {"OutOfMemory", "ContainerFreezer", "StdioResume"};
     msh_reader in = msh_read(r->body);
     const json_t *asked = msh_read_texts(&in, "Extensions");
     json_t *granted = json_array();
     size_t i;
     json_t *v;
-    r->agent->tells_oom = false;
+    r->agent->tells_oom = r->agent->resumes = false;
     json_array_foreach((json_t *)asked, i, v)
     {
         for (size_t k = 0; k < sizeof known / sizeof *known; k++)
             if (strcmp(json_string_value(v), known[k]) == 0) {
                 json_array_append(granted, v);
                 r->agent->tells_oom = r->agent->tells_oom || k == 0;
+                r->agent->resumes = r->agent->resumes || k == 2;
             }
     }
     if (json_array_size(granted) > 0)

@@ -66,8 +66,7 @@ msh_code msh_stdio_pipes(const bool want[3], int child[3], int mine[3], msh_err 
     return MSH_OK;
 }
 
-void msh_stdio_stream(msh_agent *a, uint64_t owner, const msh_stdio *io, int sock[3], int mine[3],
-                      bool redial)
+void msh_stdio_stream(msh_agent *a, uint64_t owner, const msh_stdio *io, int sock[3], int mine[3], bool init)
 {
     for (int i = 0; i < 3; i++) {
         char path[256];
@@ -87,7 +86,9 @@ void msh_stdio_stream(msh_agent *a, uint64_t owner, const msh_stdio *io, int soc
                         .from = i == 0 ? sock[i] : mine[i],
                         .to = i == 0 ? mine[i] : sock[i],
                         .input = i == 0,
-                        .redial = i > 0 && redial && dialled ? path : NULL};
+                        .port = dialled ? path : NULL,
+                        .words = a->resumes,
+                        .init = init};
         if (msh_streams_add(a->streams, &s, &err) != MSH_OK)
             msh_warn("%s: %s", names[i], err.msg);
         sock[i] = mine[i] = -1;

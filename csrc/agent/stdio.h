@@ -14,7 +14,6 @@ msh_code msh_stdio_dial(const msh_agent *a, const msh_stdio *io, int sock[3], ms
 msh_code msh_stdio_pipes(const bool want[3], int child[3], int mine[3], msh_err *err);
 void msh_stdio_close(int fd[3]);
 /* Hands sockets and pipe ends (both taken) to the data thread. An output without a socket is read and dropped, an input
- * without one ends at once. `redial`: outputs survive the loss of the host. */
-void msh_stdio_stream(msh_agent *a, uint64_t owner, const msh_stdio *io, int sock[3], int mine[3],
-                      bool redial);
+ * without one ends at once. `init`: outputs survive the loss of any host (streams.h). */
+void msh_stdio_stream(msh_agent *a, uint64_t owner, const msh_stdio *io, int sock[3], int mine[3], bool init);
 #endif

@@ -1,204 +1,71 @@
 #include "agent/streams.h"
 #include "agent/log.h"
-#include "base/list.h"
-#include "base/time.h"
+#include "agent/stream.h"
 #include "sys/fd.h"
-#include "sys/usock.h"
-#include "transport/pump.h"
 #include <errno.h>
-#include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
-
-#define TURN      (256u << 10) /* bytes of one stream before the next gets its turn */
-#define REDIAL    (100 * MSH_MS)
-#define HANDSHAKE (5000 * MSH_MS) /* how long an ended output waits for the host to close */
-
-/* PUMP --end of input pipe--> CLOSED
- *  |  `--end of output--> CLOSING --host closed / time--> CLOSED
- *  `--host lost--> REDIAL --connected--> PUMP */
-typedef enum state { PUMP, CLOSING, REDIALLING, CLOSED } state;
-
-typedef struct stream {
-    msh_node node;  /* in streams.all, or in streams.fresh while on its way to the thread */
-    msh_node ready; /* in the thread's list of streams that may have something to move */
-    bool queued;
-    uint64_t owner;
-    int from, to;
-    bool input, terminal;
-    bool exited; /* its process */
-    int epoll;   /* that its ends are in */
-    char *redial;
-    state state;
-    msh_pump pump;
-    msh_time due; /* of CLOSING and REDIALLING */
-} stream;
 
 typedef struct order {
     msh_node node;
     uint64_t owner;
     bool forget;
+    struct answer *answer; /* a question; its asker waits */
 } order;
 
-struct msh_streams {
-    pthread_t thread;
-    pthread_mutex_t lock; /* guards fresh and orders */
-    msh_node fresh, orders;
-    int epoll, wake;
-    /* the thread's own */
-    msh_node all, ready;
-    msh_pump_kit kit;
-};
+typedef struct answer {
+    pthread_cond_t changed;
+    bool done;
+    msh_buf *out;
+    msh_code rc;
+} answer;
 
-static void queue(msh_streams *s, stream *x)
+/* ---- what others want ---- */
+
+static void describe(msh_streams *s, answer *a)
 {
-    if (x->queued)
-        return;
-    x->queued = true;
-    msh_list_push(&s->ready, &x->ready);
-}
-
-/* The memory goes when the round of events is over: another event may still name it. */
-static void end(stream *x)
-{
-    if (x->state == PUMP)
-        msh_pump_free(&x->pump);
-    if (x->terminal) /* its open file lives on in other descriptors, and would keep its registration */
-        epoll_ctl(x->epoll, EPOLL_CTL_DEL, x->input ? x->to : x->from, NULL);
-    msh_fd_close(&x->from);
-    msh_fd_close(&x->to);
-    x->state = CLOSED;
-}
-
-#define SINK UINT64_C(1) /* in the data of an event: it is about the end that we write to */
-
-static bool add_events(msh_streams *s, int fd, uint32_t events, stream *x)
-{
-    uint64_t side = (events & EPOLLOUT) != 0 ? SINK : 0;
-    struct epoll_event ev = {.events = events | EPOLLET, .data.u64 = (uint64_t)(uintptr_t)x | side};
-    return epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &ev) == 0 ||
-           (errno == EEXIST && epoll_ctl(s->epoll, EPOLL_CTL_MOD, fd, &ev) == 0);
-}
-
-static void start(msh_streams *s, stream *x)
-{
-    msh_err err = {0};
-    if (msh_pump_init(&x->pump, &s->kit, x->from, x->to, &err) != MSH_OK) {
-        msh_warn("stream: %s", err.msg);
-        x->state = CLOSING; /* nothing to free in the pump */
-        end(x);
-        return;
-    }
-    x->state = PUMP;
-    if ((x->pump.in_polls && !add_events(s, msh_pump_in(&x->pump), EPOLLIN, x)) ||
-        (x->pump.out_polls && !add_events(s, msh_pump_out(&x->pump), EPOLLOUT, x))) {
-        msh_warn("stream: epoll: %s", strerror(errno));
-        end(x);
-        return;
-    }
-    queue(s, x);
-}
-
-static void lost(stream *x)
-{
-    if (x->redial == NULL) {
-        end(x); /* the writer gets EPIPE, as it would from a reader that left */
-        return;
-    }
-    msh_pump_free(&x->pump);
-    msh_fd_close(&x->to);
-    x->state = REDIALLING;
-    x->due = msh_now() + REDIAL;
-}
-
-static void finish_output(msh_streams *s, stream *x)
-{
-    if (shutdown(x->to, SHUT_WR) != 0) {
-        end(x);
-        return;
-    }
-    msh_pump_free(&x->pump);
-    msh_fd_close(&x->from);
-    x->state = CLOSING;
-    x->due = msh_now() + HANDSHAKE;
-    struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP, .data.u64 = (uint64_t)(uintptr_t)x};
-    if (epoll_ctl(s->epoll, EPOLL_CTL_MOD, x->to, &ev) != 0)
-        end(x);
-}
-
-static void turn(msh_streams *s, stream *x)
-{
-    uint64_t moved = 0;
-    if (x->state != PUMP)
-        return;
-    switch (msh_pump_move(&x->pump, TURN, &moved)) {
-    case MSH_PUMP_MORE:
-        queue(s, x);
-        break;
-    case MSH_PUMP_WAIT:
-        break;
-    case MSH_PUMP_EOF:
-        if (x->terminal && !x->input && !x->exited)
-            x->pump.ended = false; /* who opens the terminal again wakes us */
-        else if (x->input || x->terminal)
-            end(x);
-        else
-            finish_output(s, x);
-        break;
-    case MSH_PUMP_LOST:
-        lost(x);
-        break;
-    case MSH_PUMP_FAILED:
-        if (x->pump.error == EPIPE || x->pump.error == ECONNRESET || x->pump.error == ENOTCONN) {
-            lost(x);
-            break;
-        }
-        msh_warn("stream: %s", strerror(x->pump.error));
-        end(x);
-        break;
+    static const char *const states[] = {"moving", "ending", "dialling", "agreeing", "closed"};
+    char line[256];
+    for (msh_node *i = s->all.next; i != &s->all && a->rc == MSH_OK; i = i->next) {
+        const msh_stream_one *x = MSH_LIST_OF(i, msh_stream_one, node);
+        const msh_tail *t = x->piped ? x->pump.tail : NULL;
+        snprintf(line, sizeof line, "  owner %llu %s%s: %s, %llu bytes%s%s", (unsigned long long)x->owner,
+                 x->terminal ? "terminal " : "", x->input ? "input" : "output", states[x->state],
+                 (unsigned long long)x->moved, x->exited ? ", process ended" : "", t == NULL ? "\n" : "");
+        a->rc = msh_buf_append(a->out, msh_slice_of(line));
+        if (t == NULL || a->rc != MSH_OK)
+            continue;
+        snprintf(line, sizeof line, ", %zu kept\n", msh_buf_size(&t->mem) + t->piped);
+        a->rc = msh_buf_append(a->out, msh_slice_of(line));
     }
 }
 
-static void event(msh_streams *s, uint64_t data, uint32_t events)
+static void obey(msh_streams *s, const order *d)
 {
-    stream *x =
-        (stream *)(uintptr_t)(data & ~SINK); /* NOLINT(performance-no-int-to-ptr): epoll carries one word */
-    if (x->state == CLOSING) {
-        char drop[512];
-        ssize_t n;
-        do
-            n = recv(x->to, drop, sizeof drop, MSG_DONTWAIT);
-        while (n > 0);
-        if (n == 0 || (errno != EAGAIN && errno != EINTR))
-            end(x);
+    if (d->answer != NULL) {
+        describe(s, d->answer);
+        pthread_mutex_lock(&s->lock);
+        d->answer->done = true;
+        pthread_cond_signal(&d->answer->changed);
+        pthread_mutex_unlock(&s->lock);
         return;
     }
-    /* Without a byte to move nobody would notice that the reader has left. */
-    if (x->state == PUMP && (data & SINK) != 0 && (events & (EPOLLHUP | EPOLLERR)) != 0)
-        lost(x);
-    else if (x->state == PUMP)
-        queue(s, x);
-}
-
-static void due(msh_streams *s, stream *x, msh_time now)
-{
-    if (now < x->due)
-        return;
-    if (x->state == CLOSING) {
-        end(x);
-        return;
+    for (msh_node *i = s->all.next; i != &s->all; i = i->next) {
+        msh_stream_one *x = MSH_LIST_OF(i, msh_stream_one, node);
+        if (x->owner != d->owner || x->state == STREAM_CLOSED)
+            continue;
+        x->exited = true;
+        if (d->forget || x->input)
+            msh__stream_end(x);
+        else if (x->state == STREAM_PUMP && x->terminal)
+            msh__stream_queue(s, x);
+        else if (x->state != STREAM_PUMP)
+            msh__stream_give_up_later(x, msh_now());
     }
-    int fd = -1;
-    if (msh_socket_connect(x->redial, &fd, NULL) != MSH_OK) {
-        x->due = now + REDIAL;
-        return;
-    }
-    x->to = fd;
-    start(s, x);
 }
 
 static void take_orders(msh_streams *s)
@@ -215,20 +82,11 @@ static void take_orders(msh_streams *s)
             return;
         if (f != NULL) {
             msh_list_push(&s->all, f);
-            start(s, MSH_LIST_OF(f, stream, node));
+            msh__stream_start(s, MSH_LIST_OF(f, msh_stream_one, node));
             continue;
         }
         order *d = MSH_LIST_OF(o, order, node);
-        for (msh_node *i = s->all.next; i != &s->all; i = i->next) {
-            stream *x = MSH_LIST_OF(i, stream, node);
-            if (x->owner != d->owner || x->state == CLOSED)
-                continue;
-            x->exited = true;
-            if (d->forget || x->input)
-                end(x);
-            else if (x->state == PUMP && x->terminal)
-                queue(s, x);
-        }
+        obey(s, d);
         free(d);
     }
 }
@@ -237,18 +95,20 @@ static void sweep(msh_streams *s, msh_time now, msh_time *next)
 {
     *next = MSH_NEVER;
     for (msh_node *i = s->all.next, *after; i != &s->all; i = after) {
-        stream *x = MSH_LIST_OF(i, stream, node);
+        msh_stream_one *x = MSH_LIST_OF(i, msh_stream_one, node);
         after = i->next; /* NOLINT(clang-analyzer-unix.Malloc): what is freed below was taken off the list */
-        if (x->state == CLOSING || x->state == REDIALLING)
-            due(s, x, now);
-        if ((x->state == CLOSING || x->state == REDIALLING) && x->due < *next)
-            *next = x->due;
-        if (x->state != CLOSED)
+        if (x->state != STREAM_PUMP && x->state != STREAM_CLOSED)
+            msh__stream_due(s, x, now);
+        if (x->state != STREAM_PUMP && x->state != STREAM_CLOSED) {
+            msh_time when = x->due < x->until ? x->due : x->until;
+            *next = when < *next ? when : *next;
+        }
+        if (x->state != STREAM_CLOSED)
             continue;
         msh_list_remove(&x->node);
         if (x->queued)
             msh_list_remove(&x->ready);
-        free(x->redial);
+        free(x->port);
         free(x);
     }
 }
@@ -271,16 +131,16 @@ static void *run(void *arg)
             if (ev[i].data.u64 == 0)
                 orders = true;
             else
-                event(s, ev[i].data.u64, ev[i].events);
+                msh__stream_event(s, ev[i].data.u64, ev[i].events);
         }
         msh_node round;
         msh_list_init(&round);
         for (msh_node *r; (r = msh_list_shift(&s->ready)) != NULL;)
             msh_list_push(&round, r);
         for (msh_node *r; (r = msh_list_shift(&round)) != NULL;) {
-            stream *x = MSH_LIST_OF(r, stream, ready);
+            msh_stream_one *x = MSH_LIST_OF(r, msh_stream_one, ready);
             x->queued = false;
-            turn(s, x);
+            msh__stream_turn(s, x);
         }
         if (orders)
             take_orders(s);
@@ -319,14 +179,15 @@ static void wake(msh_streams *s)
 
 msh_code msh_streams_add(msh_streams *s, const msh_stream *want, msh_err *err)
 {
-    stream *x = calloc(1, sizeof *x);
-    char *redial = want->redial == NULL ? NULL : strdup(want->redial);
-    if (x == NULL || (want->redial != NULL && redial == NULL)) {
+    msh_stream_one *x = calloc(1, sizeof *x);
+    bool dials = want->port != NULL && (want->words || (want->init && !want->input));
+    char *port = dials ? strdup(want->port) : NULL;
+    if (x == NULL || (dials && port == NULL)) {
         int from = want->from, to = want->to;
         msh_fd_close(&from);
         msh_fd_close(&to);
         free(x);
-        free(redial);
+        free(port);
         return msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory");
     }
     x->owner = want->owner;
@@ -335,8 +196,11 @@ msh_code msh_streams_add(msh_streams *s, const msh_stream *want, msh_err *err)
     x->input = want->input;
     x->terminal = want->terminal;
     x->epoll = s->epoll;
-    x->redial = redial;
-    x->state = CLOSING;
+    x->words = dials && want->words;
+    x->init = want->init;
+    x->port = port;
+    x->state = STREAM_CLOSING;
+    x->due = x->until = MSH_NEVER;
     pthread_mutex_lock(&s->lock);
     msh_list_push(&s->fresh, &x->node);
     pthread_mutex_unlock(&s->lock);
@@ -355,6 +219,24 @@ static void tell(msh_streams *s, uint64_t owner, bool forget)
     msh_list_push(&s->orders, &o->node);
     pthread_mutex_unlock(&s->lock);
     wake(s);
+}
+
+msh_code msh_streams_describe(msh_streams *s, msh_buf *out, msh_err *err)
+{
+    order *o = calloc(1, sizeof *o);
+    answer a = {.out = out};
+    if (o == NULL)
+        return msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory");
+    pthread_cond_init(&a.changed, NULL);
+    o->answer = &a;
+    pthread_mutex_lock(&s->lock);
+    msh_list_push(&s->orders, &o->node);
+    wake(s);
+    while (!a.done)
+        pthread_cond_wait(&a.changed, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+    pthread_cond_destroy(&a.changed);
+    return a.rc == MSH_OK ? MSH_OK : msh_fail(err, a.rc, "the list of streams is too long");
 }
 
 void msh_streams_exited(msh_streams *s, uint64_t owner)

@@ -8,9 +8,14 @@
  * Half-close the end of an output is sent as a write shutdown, then the socket waits a bounded time for the host to close
  *            its side. The end of an input closes the process's pipe.
  * Terminal   the process's end is a duplicate of a pty's master (agent/console.h). Nobody being on the other side is its end
- *            only after the exit: a program may close its terminal and open it again. Then the socket closes at once. */
+ *            only after the exit: a program may close its terminal and open it again. Then the socket closes at once.
+ * Loss       with `words` (negotiated, transport/tail.h) a stream whose socket breaks dials its port again, and goes on without
+ *            a lost or doubled byte; its end counts only when the host has confirmed it. Towards a host that does not know
+ *            them the outputs of an init dial again and send once more what may have been on its way, as such hosts expect.
+ *            Dialling goes on until the process is forgotten, for an exec until a while after its exit. */
 #ifndef MSH_AGENT_STREAMS_H
 #define MSH_AGENT_STREAMS_H
+#include "base/buf.h"
 #include "base/err.h"
 #include <stdbool.h>
 
@@ -21,8 +26,9 @@ typedef struct msh_stream {
     int from, to;
     bool input;
     bool terminal;
-    /* An output whose host went away: path of the socket to dial again every 100 ms, NULL = give up. Borrowed. */
-    const char *redial;
+    const char *port; /* path of the host's socket, to dial again; NULL when there is none. Borrowed */
+    bool words;
+    bool init;
 } msh_stream;
 
 msh_code msh_streams_open(msh_streams **out, msh_err *err);
@@ -31,4 +37,7 @@ msh_code msh_streams_add(msh_streams *s, const msh_stream *stream, msh_err *err)
 void msh_streams_exited(msh_streams *s, uint64_t owner);
 /* Ends what is left of it, and dials no more. */
 void msh_streams_forget(msh_streams *s, uint64_t owner);
+/* What there is and how it stands, as lines of text. Waits for the data thread, which is never busy for long; not for the
+ * loop's thread. */
+msh_code msh_streams_describe(msh_streams *s, msh_buf *out, msh_err *err);
 #endif
