@@ -22,14 +22,16 @@ typedef struct msh_container {
     msh_node node;
     msh_agent *agent;
     char *id, *activity;
+    uint64_t
+        serial; /* tells it from an earlier one of the same id: a task looks it up again when its turn comes */
     msh_spec_class what;
     msh_container_state state;
     char *bundle, *scratch, *root, *rootfs, *cgroup;
     json_t *process; /* of the spec, as the runtime got it */
     bool named_user, private_pids, terminal;
     msh_network *network; /* the namespace that it holds for its pod, or NULL */
-    int stdio[3];  /* the agent's ends of init's pipes, until init is started; -1 */
-    bool starting; /* an ExecuteProcess for init is on its way */
+    int stdio[3];         /* the agent's ends of init's pipes, until init is started; -1 */
+    bool starting;        /* an ExecuteProcess for init is on its way */
     msh_process *init;
     msh_node processes; /* init and execs */
     msh_exit_type exit_type;

@@ -5,8 +5,8 @@
 #include "agent/effects.h"
 #include "agent/fs.h"
 #include "agent/layers.h"
-#include "agent/oom.h"
 #include "agent/limits.h"
+#include "agent/oom.h"
 #include "agent/paths.h"
 #include "agent/program.h"
 #include "agent/shares.h"
@@ -147,7 +147,8 @@ static void create_work(void *ctx)
     }
     if (rc == MSH_OK)
         rc = make(k, root, err);
-    if (rc == MSH_OK && (rc = msh_network_enter(c->network, c->what.host_network ? 0 : k->pid, err)) != MSH_OK)
+    if (rc == MSH_OK &&
+        (rc = msh_network_enter(c->network, c->what.host_network ? 0 : k->pid, err)) != MSH_OK)
         c->agent->runtime->ops->remove(c->agent->runtime, c->id, NULL); /* ends its init, too */
     msh_fd_close(&root);
     msh_effects_free(&effects);
@@ -278,6 +279,7 @@ static msh_container *register_new(msh_request *r)
     if (c == NULL)
         return NULL;
     *c = (msh_container){.agent = r->agent, .state = MSH_CREATING, .stdio = {-1, -1, -1}};
+    c->serial = ++r->agent->serial;
     msh_list_init(&c->processes);
     msh_list_push(&r->agent->containers, &c->node);
     c->id = strdup(r->container);

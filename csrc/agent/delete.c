@@ -83,6 +83,7 @@ void msh_undo_create(const msh_container *c, bool keep_bundle)
 
 typedef struct delete_job {
     msh_request *request;
+    uint64_t serial;          /* of the container that was there when the request came; 0 = none */
     msh_container *container; /* NULL: layers were combined, the container was never created */
     bool bound;
     char *bundle, *scratch; /* "" when there is nothing of ours */
@@ -138,10 +139,11 @@ static void delete_begin(void *ctx)
     msh_container *c = msh_container_find(a, d->request->container);
     msh_bundle_record *b = msh_bundle_by_container(a, d->request->container);
     const char *why = NULL;
+    bool other = c != NULL && c->serial != d->serial; /* made meanwhile: nobody asked to delete that one */
     if (b == NULL && c != NULL)
         b = msh_bundle_by_root(a, c->rootfs);
     d->err.hresult = MSH_HR_INVALID_STATE;
-    if (c == NULL && b == NULL) {
+    if (other || (c == NULL && b == NULL)) {
         d->err.hresult = MSH_HR_SYSTEM_NOT_FOUND;
         why = "it is gone already";
     } else if (c != NULL && c->state == MSH_RUNNING) {
@@ -199,11 +201,13 @@ void msh_on_delete_state(msh_request *r)
         return;
     }
     d->request = r;
-    msh_task t = {.key = {msh_key_of("container", r->container, false), msh_network_key(c != NULL ? c->network : NULL)},
-                  .begin = delete_begin,
-                  .work = delete_work,
-                  .done = delete_done,
-                  .ctx = d};
+    d->serial = c == NULL ? 0 : c->serial;
+    msh_task t = {
+        .key = {msh_key_of("container", r->container, false), msh_network_key(c != NULL ? c->network : NULL)},
+        .begin = delete_begin,
+        .work = delete_work,
+        .done = delete_done,
+        .ctx = d};
     if (msh_tasks_submit(a->tasks, &t, &err) != MSH_OK) {
         delete_free(d);
         msh_refuse_err(r, &err);

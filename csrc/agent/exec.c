@@ -25,6 +25,7 @@ typedef struct exec_job {
     bool terminal;
     msh_terminal_size size; /* 0 by 0: not said */
     char *id;               /* of the container */
+    uint64_t serial;
     json_t *params;
     json_t *process; /* exec: as the runtime gets it */
     pid_t init;
@@ -41,6 +42,8 @@ static void exec_begin(void *ctx)
 {
     exec_job *x = ctx;
     msh_container *c = x->container = msh_container_find(x->request->agent, x->id);
+    if (c != NULL && c->serial != x->serial)
+        c = x->container = NULL; /* another one, made meanwhile */
     if (c == NULL || c->init == NULL || (x->kind == MSH_EXEC && c->init->exited)) {
         msh_fail(&x->err, MSH_FAILED_PRECONDITION, "the container has ended");
         x->err.hresult = c == NULL ? MSH_HR_SYSTEM_NOT_FOUND : MSH_HR_SYSTEM_STOPPED;
@@ -400,6 +403,7 @@ static msh_code submit(exec_job *x, msh_err *err)
         return msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory");
     if (x->kind != MSH_EXTERNAL) {
         t.begin = exec_begin;
+        x->serial = x->container->serial;
         t.key[0] = msh_key_of("container", x->id, x->kind == MSH_EXEC);
     }
     if (x->kind == MSH_EXEC)

@@ -7,9 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <time.h>
 #include <unistd.h>
 
 #define STACKED_MAX 5
+#define BUSY_TRIES  20 /* times 10 ms: whoever handed us the mount may not have let go of it yet */
 
 /* Whether `path` can be reached without following a link; false with MSH_OK when it is not there at all. */
 static msh_code reachable(const char *path, bool *there, msh_err *err)
@@ -30,11 +32,17 @@ msh_code msh_unmount(const char *path, msh_err *err)
 {
     bool there;
     msh_code rc = reachable(path, &there, err);
-    for (int i = 0; rc == MSH_OK && there && i < STACKED_MAX; i++) {
-        if (umount2(path, UMOUNT_NOFOLLOW) == 0)
+    for (int i = 0, tries = 0; rc == MSH_OK && there && i < STACKED_MAX;) {
+        if (umount2(path, UMOUNT_NOFOLLOW) == 0) {
+            i++;
             continue;
+        }
         if (errno == EINVAL || errno == ENOENT)
             break;
+        if (errno == EBUSY && tries++ < BUSY_TRIES) {
+            nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+            continue;
+        }
         return msh_fail_errno(err, errno, "unmount %s", path);
     }
     return rc;
