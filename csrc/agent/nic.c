@@ -64,7 +64,7 @@ static msh_code read_route(const json_t *o, msh_route *out, msh_err *err)
         return msh_fail(err, MSH_INVALID_ARGUMENT, "Routes: %s has a wrong type or value", in.bad);
     if (msh_ip_parse(to, &out->to, err) != MSH_OK ||
         (via[0] != '\0' && msh_ip_parse(via, &out->via, err) != MSH_OK)) {
-        msh_err_note(err, "Routes: ");
+        msh_err_note(err, "Routes");
         return err->code;
     }
     if (via[0] != '\0' && out->via.family != out->to.family)
@@ -326,7 +326,7 @@ msh_code msh_nic_place(const msh_nic *nic, int netns, msh_reap *reap, msh_err *e
                                   : ask_dhcp(link.name, netns, reap, err);
     msh_netlink_close(nl);
     if (rc != MSH_OK)
-        msh_err_note(err, "NIC %s: ", nic->id);
+        msh_err_note(err, "NIC %s", nic->id);
     else
         *err = (msh_err){0}; /* what was tried on the way */
     return rc;

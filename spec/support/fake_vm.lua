@@ -136,6 +136,7 @@ function Uvm:modify(request, found)
       return {}
     end, host_refusal)
   end
+  if host.is_adapter(request.ResourcePath) then return f:adapter(add, settings, host_refusal) end
   return f:outside(add and "host.share" or "host.unshare", settings.Name, function()
     if add then
       f.shares[settings.Name] = settings.Path
@@ -147,6 +148,21 @@ function Uvm:modify(request, found)
     end
     return {}
   end, host_refusal)
+end
+
+---The host's half of a NIC; its other half must be out of the guest's hands before it goes.
+function Fake:adapter(add, settings, refusal)
+  local id = settings.EndpointId
+  return self:outside(add and "host.nic" or "host.unnic", id, function()
+    if add and not self.running then error(err.new("gone", "no VM", { origin = "host" }), 0) end
+    if add and self.nics[id] then self:mistake("NIC %s added twice", id) end
+    if not add and self.nics[id] and self.nics[id].MacAddress ~= settings.MacAddress then
+      self:mistake("NIC %s removed with other settings", id)
+    end
+    if not add and self.guest_nics[id] then self:mistake("NIC %s removed from below the guest", id) end
+    self.nics[id] = add and settings or nil
+    return add and { address = "10.9.0.7", prefix = 24, gateway = "10.9.0.1", link = "msh0a090007" } or {}
+  end, refusal)
 end
 
 function Uvm:alive() return self.fake.running == true end
@@ -165,6 +181,7 @@ function Fake:die(reason)
   if not self.running then return end
   self.running = false
   self.containers, self.mounts, self.overlays, self.processes, self.shares = {}, {}, {}, {}, {}
+  self.guest_nics = {}
   if self.disks_die then self.attached, self.assigned = {}, {} end
   self.ended:fire { reason = reason or "exited" }
   if self.bridge then self.bridge:lose(err.new("unavailable", "connection reset")) end
@@ -181,7 +198,10 @@ local NOT_FOUND, NO_SUCH_CONTAINER, EXISTS, INVALID_STATE, FAILED = 0x80070490, 
 
 local Guest = {}
 
-function Guest.negotiate() return { Version = 4, Capabilities = { GuestDefinedCapabilities = { SignalProcessSupported = true } } } end
+function Guest.negotiate(f)
+  local can = f.capabilities or { SignalProcessSupported = true, NamespaceAddRequestSupported = true }
+  return { Version = 4, Capabilities = { GuestDefinedCapabilities = can } }
+end
 
 local function container_of(f, id)
   return f.containers[id] or refuse(nil, NO_SUCH_CONTAINER, "no container " .. id)
@@ -389,6 +409,18 @@ local RESOURCES = {
   VPCIDevice = function(f, _, s)
     if not f.assigned[s.VMBusGUID] then refuse(nil, FAILED, "no device " .. s.VMBusGUID) end
   end,
+  Network = function(f, verb, s)
+    if verb == "Remove" then
+      local known = f.guest_nics[s.ID]
+      if known and known.NamespaceID ~= s.NamespaceID then f:mistake("NIC %s removed from the namespace %s", s.ID, s.NamespaceID) end
+      f.guest_nics[s.ID] = nil
+      return
+    end
+    if f.guest_nics[s.ID] then refuse(nil, FAILED, "NIC twice") end
+    if not s.InPlace and not f.nics[s.ID] then refuse(nil, FAILED, "no link of NIC " .. s.ID) end
+    f.guest_nics[s.ID] = s
+    f.nics_seen[#f.nics_seen + 1] = s
+  end,
   ContainerConstraints = function(f, _, s) f.constraints[#f.constraints + 1] = s.Linux end,
 }
 
@@ -401,7 +433,7 @@ end
 local function detail_of(op, r)
   if op == "modify" then
     local s = r.Request.Settings or {}
-    return s.MountPath or s.ContainerRootPath or s.Lun and ("%d:%d"):format(s.Controller or 0, s.Lun) or ""
+    return s.MountPath or s.ContainerRootPath or s.NamespaceID and s.ID or s.Lun and ("%d:%d"):format(s.Controller or 0, s.Lun) or ""
   end
   return r.ContainerId == layout.NULL and "" or r.ContainerId
 end
@@ -410,6 +442,7 @@ local NAMES = {
   ["Add MappedVirtualDisk"] = "guest.mount", ["Remove MappedVirtualDisk"] = "guest.unmount",
   ["Add MappedDirectory"] = "guest.map", ["Remove MappedDirectory"] = "guest.unmap",
   ["Add CombinedLayers"] = "guest.combine", ["Remove CombinedLayers"] = "guest.uncombine",
+  ["Add Network"] = "guest.nic", ["Remove Network"] = "guest.unnic",
   ["Remove SCSIDevice"] = "guest.eject", ["Add VPCIDevice"] = "guest.wait_device", ["Update ContainerConstraints"] = "guest.update",
 }
 
@@ -561,7 +594,7 @@ end
 function fake_vm.new(opts)
   local f = setmetatable({
     calls = {}, wrong = {}, signals = {}, sizes = {}, constraints = {}, count = 0, attached = {}, shares = {}, mounts = {}, overlays = {},
-    assigned = {},
+    assigned = {}, nics = {}, guest_nics = {}, nics_seen = {},
     containers = {}, processes = {}, ejected = {}, streams = {}, opened = {}, files = {}, made = {}, missing = {}, next_pid = 100,
     ended = task.signal(), events = {}, lines = {}, bridges = {},
   }, Fake)
@@ -638,6 +671,8 @@ function Fake:leaks(opts)
   all("attached", self.attached)
   all("share", self.shares)
   all("device", self.assigned)
+  all("nic", self.nics)
+  all("nic of the guest", self.guest_nics)
   all("mount", self.mounts)
   all("overlay", self.overlays)
   all("container", self.containers)
