@@ -14,12 +14,10 @@ static const struct {
     const char *resource;
     void (*add)(msh_request *, const json_t *);
     void (*remove)(msh_request *, const json_t *);
-} resources[] = {{"MappedVirtualDisk", msh_disk_add, msh_disk_remove},
-                 {"SCSIDevice", NULL, msh_scsi_remove},
-                 {"MappedDirectory", msh_share_add, msh_share_remove},
-                 {"Network", msh_network_add, msh_network_remove},
-                 {"CombinedLayers", msh_layers_add, msh_layers_remove},
-                 {"VPCIDevice", msh_vpci_add, NULL}};
+} resources[] = {
+    {"MappedVirtualDisk", msh_disk_add, msh_disk_remove},  {"SCSIDevice", NULL, msh_scsi_remove},
+    {"MappedDirectory", msh_share_add, msh_share_remove},  {"Network", msh_network_add, msh_network_remove},
+    {"CombinedLayers", msh_layers_add, msh_layers_remove}, {"VPCIDevice", msh_vpci_add, NULL}};
 
 void msh_on_modify(msh_request *r)
 {

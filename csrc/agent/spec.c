@@ -278,7 +278,7 @@ static msh_code name_files(json_t *spec, const msh_spec_job *job, const msh_spec
         msh_buf_init(&text, 64u << 10);
         if ((rc = msh_path_join(job->root, etc_names[i], path, sizeof path, err)) != MSH_OK)
             return rc;
-        rc = i == 0               ? msh_hostname_file(name, &text)
+        rc = i == 0                ? msh_hostname_file(name, &text)
              : i == 1              ? msh_hosts_file(name, job->address, &text)
              : job->resolv != NULL ? msh_buf_append(&text, msh_slice_of(job->resolv))
                                    : MSH_OK;

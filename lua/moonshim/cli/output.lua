@@ -53,8 +53,8 @@ end
 
 ---Sends the queue of a descriptor that is no stream of ours, one write at a time on libuv's threads.
 function Sink:pump()
-  local text = table.remove(self.queue, 1)
-  if self.busy or not text then return end
+  local text = not self.busy and table.remove(self.queue, 1)
+  if not text then return end
   self.busy = true
   local function step(at)
     uv.fs_write(self.fd, text:sub(at), -1, function(why, n)
