@@ -25,6 +25,12 @@ describe("the example", function()
       assert.is_truthy(result.out:find("greeter | hello from hello\n", 1, true), result.out)
       assert.is_truthy(result.out:find("counter | bye\n", 1, true), result.out)
     end,
+    ["storage.lua"] = function(path)
+      local result = command.moonshim { "run", path }
+      assert.equal(0, result.code, result.err)
+      local lines = { "3", "written", "flush_before_detach.lua", " 53 ef" }
+      for _, line in ipairs(lines) do assert.is_truthy(result.out:find("reader | " .. line .. "\n", 1, true), result.out .. result.err) end
+    end,
     ["embed.lua"] = function(path)
       local result = command.execute("/usr/bin/lua5.4", { path }, {
         cwd = command.folder,
