@@ -429,6 +429,61 @@ for _, name in ipairs(host.NAMES) do
     end
     local function share_facts(share) return { guest_path = layout.plan9(share), share = share, port = 564, read_only = false } end
 
+    -- A bridge of this file's own, so that no pod of the machine is ever on it.
+    local function adapter(verb, mac)
+      return {
+        ResourcePath = host.adapter_path "0d6f2a3c-0000-4000-8000-000000000001", RequestType = verb,
+        Settings = { EndpointId = "0d6f2a3c-0000-4000-8000-000000000001", MacAddress = mac or "02-6D-73-00-00-01",
+          Endpoint = { Bridge = "mshspec0", HostMacAddress = "02:6d:73:00:00:02", Seed = "contract" } },
+      }
+    end
+
+    local function links()
+      local found = {}
+      for _, link in ipairs(task.callback(function(cb) return core.net.state({}, cb) end).links) do found[link.name] = link end
+      return found
+    end
+
+    local function announce(guest, found)
+      guest:modify(layout.NULL, "Add", "Network", {
+        NamespaceID = "contract", ID = "0d6f2a3c-0000-4000-8000-000000000001", MacAddress = "02:6d:73:00:00:01",
+        IPConfigs = { { IPAddress = found.address, PrefixLength = found.prefix } },
+      })
+    end
+
+    it("gives a network adapter that the guest finds, and takes it back after the guest let go", with_vm(function(uvm, guest)
+      if not uvm:capabilities().network_adapters then return end
+      local found = uvm:modify(adapter "Add")
+      assert.equal(links()["mshspec0"].index, links()[found.link].master)
+      announce(guest, found)
+      guest:modify(layout.NULL, "Remove", "Network", { NamespaceID = "contract", ID = "0d6f2a3c-0000-4000-8000-000000000001" })
+      for _ = 1, 2 do uvm:modify(adapter "Remove", found) end
+      assert.is_nil(links()[found.link])
+      assert.is_nil(links()["mshspec0"])
+    end))
+
+    it("takes an adapter back from a VM that is gone", run(function()
+      local id = new_id()
+      local facts = driver.reserve(id, document())
+      local uvm = driver.create(id, document(), facts)
+      if not uvm:capabilities().network_adapters then return end
+      uvm:start()
+      uvm:modify(adapter "Add")
+      uvm:terminate()
+      driver.remains(facts.run_dir):modify(adapter "Remove")
+      assert.is_nil(links()["mshspec0"])
+      assert_nothing_left(facts)
+    end))
+
+    it("refuses an adapter that it cannot make, and leaves no link and no bridge", with_vm(function(uvm)
+      if not uvm:capabilities().network_adapters then return end
+      assert.equal("invalid_argument", failure(uvm.modify, uvm, adapter("Add", "not-an-address")).code)
+      local request = adapter "Add"
+      request.Settings.Endpoint = nil
+      assert.equal("invalid_argument", failure(uvm.modify, uvm, request).code)
+      assert.is_nil(links()["mshspec0"])
+    end))
+
     it("shares a folder, which the guest sees and the host keeps", with_vm(function(uvm, guest)
       shell("mkdir -p '%s/shared'", folder)
       write(folder .. "/shared/mark", "here")

@@ -31,6 +31,12 @@ describe("the example", function()
       local lines = { "3", "written", "flush_before_detach.lua", " 53 ef" }
       for _, line in ipairs(lines) do assert.is_truthy(result.out:find("reader | " .. line .. "\n", 1, true), result.out .. result.err) end
     end,
+    ["network.lua"] = function(path) -- where there is no link but those that it makes
+      local result = command.execute("/usr/bin/unshare", { "--net", command.program, "run", path })
+      assert.equal(0, result.code, result.err)
+      assert.is_truthy(result.out:find("client | hello from greetings.example\n", 1, true), result.out)
+      assert.is_truthy(result.out:find("client | nameserver 192.0.2.53\n", 1, true), result.out)
+    end,
     ["embed.lua"] = function(path)
       local result = command.execute("/usr/bin/lua5.4", { path }, {
         cwd = command.folder,
