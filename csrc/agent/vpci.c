@@ -93,15 +93,15 @@ void msh_vpci_add(msh_request *r, const json_t *settings)
         return;
     }
     j->request = r;
-    if (!msh_guid_parse(instance, &guid)) {
-        msh_fail(&err, MSH_INVALID_ARGUMENT, "VMBusGUID \"%.60s\" is not a GUID", instance);
-    } else {
+    msh_code rc = MSH_OK;
+    if (msh_guid_parse(instance, &guid))
         msh_guid_format(&guid, j->instance);
-        msh_task t = {
-            .key = {msh_key_of("vpci", j->instance, false)}, .work = wait_work, .done = done, .ctx = j};
-        msh_tasks_submit(r->agent->tasks, &t, &err);
-    }
-    if (err.code != MSH_OK) {
+    else
+        rc = msh_fail(&err, MSH_INVALID_ARGUMENT, "VMBusGUID \"%.60s\" is not a GUID", instance);
+    msh_task t = {.key = {msh_key_of("vpci", j->instance, false)}, .work = wait_work, .done = done, .ctx = j};
+    if (rc == MSH_OK)
+        rc = msh_tasks_submit(r->agent->tasks, &t, &err);
+    if (rc != MSH_OK) {
         free(j);
         msh_refuse_err(r, &err);
     }
