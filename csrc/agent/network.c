@@ -258,9 +258,12 @@ msh_code msh_network_read(const msh_network *net, msh_network_names *out, msh_er
     }
     msh_buf_init(&text, 64u << 10);
     msh_code rc = msh_resolv_file(searches, servers, count, &text, err);
-    if (rc == MSH_OK && ((rc = msh_buf_append(&text, (msh_slice){"", 1})) != MSH_OK ||
-                         (out->resolv = strdup(msh_buf_slice(&text).p)) == NULL))
-        rc = msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory");
+    if (rc == MSH_OK) {
+        msh_slice all = msh_buf_slice(&text);
+        out->resolv = strndup(all.p != NULL ? all.p : "", all.n);
+        if (out->resolv == NULL)
+            rc = msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory");
+    }
     msh_buf_free(&text);
     return rc;
 }

@@ -15,6 +15,8 @@ local GLYPHS = {
 }
 local FINAL = { deleted = true, ended = true, forgotten = true }
 local STEPS = { 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 15000, 30000, 60000, 120000, 300000, 600000, 1800000, 3600000 }
+-- A network that is up is drawn like a pod that is.
+for _, glyphs in pairs(GLYPHS) do glyphs.configured, glyphs.invalid = glyphs.active, glyphs.unready end
 
 ---Folds state records into lanes, in the order in which the objects appeared (parents before their children).
 ---@param states { at: integer, object: string, state: string?, exit: table? }[] a state, or an exit with its code
