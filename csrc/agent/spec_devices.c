@@ -154,7 +154,7 @@ msh_code msh__spec_devices(json_t *spec, const msh_spec_job *job, const msh_spec
     msh_code rc = MSH_OK;
     if (privileged(spec, job))
         rc = give_all(spec, world, err);
-    else if (job->what.kind == MSH_WORKLOAD)
+    else
         rc = look_up(spec, world, err);
     return rc == MSH_OK ? assigned(spec, world, err) : rc;
 }

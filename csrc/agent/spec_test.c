@@ -388,6 +388,18 @@ static void given_devices_become_nodes_and_rules(void **state)
     }
 }
 
+static void a_container_on_its_own_gets_nodes_of_the_uvm(void **state)
+{
+    (void)state;
+    fixture f = accepted(
+        "{\"linux\":{\"devices\":[{\"path\":\"/dev/fuse\",\"type\":\"c\",\"major\":0,\"minor\":0}]}}");
+    json_t *list = json_object_get(json_object_get(f.spec, "linux"), "devices");
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(list, 0), "minor")), 229);
+    assert_int_equal(json_integer_value(json_object_get(rule_at(&f, 1), "minor")), 229);
+    done(&f);
+    refused("{\"linux\":{\"devices\":[{\"path\":\"/dev/nosuch\"}]}}", "/dev/nosuch");
+}
+
 static void a_container_on_its_own_has_the_mounts_of_a_pod(void **state)
 {
     (void)state;
@@ -532,6 +544,7 @@ int main(void)
         cmocka_unit_test(a_workload_cannot_ask_for_more),
         cmocka_unit_test(devices_are_closed_to_every_kind_unless_given),
         cmocka_unit_test(given_devices_become_nodes_and_rules),
+        cmocka_unit_test(a_container_on_its_own_gets_nodes_of_the_uvm),
         cmocka_unit_test(a_container_on_its_own_has_the_mounts_of_a_pod),
         cmocka_unit_test(every_kind_has_its_user_looked_up),
         cmocka_unit_test(a_host_network_takes_the_namespace_away),

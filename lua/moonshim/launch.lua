@@ -60,7 +60,7 @@ end
 -- Files that are not there are taken for what their names say, so that a plan can be printed where the images are not.
 local function lenient_files()
   local real = require "moonshim.oci.files"
-  local function guess(path) return path:find("%.%w+$") and "file" or "directory" end
+  local function guess(path) return path:find("^/dev/") and "char" or path:find("%.%w+$") and "file" or "directory" end
   local function or_else(fn, otherwise)
     return function(path)
       local ok, v = pcall(fn, path)

@@ -78,6 +78,24 @@ describe("a container's mounts", function()
       "--mount", "type=virtual-disk,source=" .. disk .. ",destination=blockdev:///dev/b,ro" }, disk, "in this VM and cannot be")
   end)
 
+  it("of more disks than there are slots are refused, and nothing of them is left [#229]", function()
+    local made = command.execute("/bin/sh", { "-c", ("mkdir %s/many && cd %s/many && truncate -s 1M 1 && mkfs.ext4 -q -F 1 2>&1 && "
+      .. "for i in $(seq 2 257); do cp --sparse=always 1 $i; done"):format(command.folder, command.folder) })
+    assert.equal(0, made.code, made.err)
+    local pod = command.write("many.lua", [[
+local moonshim = require "moonshim"
+local mounts = {}
+for i = 1, 257 do mounts[i] = { source = "many/" .. i, destination = "/d/" .. i, type = "virtual-disk" } end
+return moonshim.pod { name = "many", sandbox = false, containers = {
+  c = { rootfs = "roots/busybox", args = { "true" }, mounts = mounts } } }
+]])
+    command.root()
+    local result = command.moonshim { "run", pod }
+    assert.equal(125, result.code)
+    assert.is_truthy(result.err:find("no free SCSI slot: all 256 of 4 controllers are taken", 1, true), result.err)
+    assert.equal(1, select(2, result.err:gsub("\n", "")), result.err)
+  end)
+
   it("of huge pages are of 2M [#145]", function()
     if not hugepages then return pending "needs huge pages of 2M" end
     local result = sh("grep ' /huge ' /proc/mounts", { "--mount", "source=hugepages://2M/mine,destination=/huge" })
