@@ -240,13 +240,36 @@ ContainerHandle.delete = err.guarded(function(self) return self._container:delet
 ---The plan of a goal for this container, for printing.
 ContainerHandle.plan = err.guarded(function(self, goal) return (self._vm:plan(goal or "stop", self._container.owner)) end)
 
+---Its processes, all of them: { { pid = , exec = }, ... }; exec is the id of one that we started ("" is init).
 ---@async
+---@return { pid: integer, exec: string? }[]?
+---@return moonshim.Err?
 ContainerHandle.pids = err.guarded(function(self) return self._container:pids() end)
+---What it has used: { cpu = { usage, throttling }, memory = { usage = { usage, limit, max }, ... }, pids, ... }, in bytes
+---and nanoseconds. What nobody counts is absent.
 ---@async
+---@return table?
+---@return moonshim.Err?
 ContainerHandle.stats = err.guarded(function(self) return self._container:stats() end)
+---New limits, as a pod file's `resources` have them: update { memory = "128M", pids = 64 }. What is absent stays as it is,
+---"unlimited" takes a limit away; all are applied or none.
 ---@async
+---@param resources table
 ContainerHandle.update = err.guarded(function(self, resources)
-  self._container:update(resources)
+  self._container:update(require("moonshim.pod_spec").limits(resources))
+  return true
+end)
+
+---Stops all its processes where they are, until `resume`. A signal that ends it, a stop and a delete resume it first.
+---@async
+ContainerHandle.pause = err.guarded(function(self)
+  self._container:pause()
+  return true
+end)
+
+---@async
+ContainerHandle.resume = err.guarded(function(self)
+  self._container:resume()
   return true
 end)
 
@@ -299,7 +322,7 @@ methods.stop = err.guarded(function(self, opts) return self._vm:stop(opts) or tr
 ---@async
 methods.delete = err.guarded(function(self)
   for _, handle in pairs(self._handles) do
-    if handle._container.machine:is("starting", "running") then
+    if handle._container.machine:is("starting", "running", "paused") then
       err.raise("failed_precondition", "container %s runs; stop the pod instead", handle.name)
     end
   end
@@ -326,6 +349,28 @@ end)
 methods.kill = err.guarded(function(self, signal, opts)
   self._pod:kill(signal, opts)
   return true
+end)
+
+---A new size of the VM: update { memory = "512M", cpu_percent = 50, weight = 200 }. What is absent stays.
+---@async
+---@param size table
+methods.update = err.guarded(function(self, size)
+  local vm_size = require "moonshim.controller.vm_size"
+  local at = { fail = function(_, fmt, ...) err.raise("invalid_argument", "update: " .. fmt, ...) end }
+  vm_size.update(self._vm, vm_size.read(size, at))
+  return true
+end)
+
+---What the VM uses: { memory_bytes = , cpu_ns = }, where its host counts.
+---@return { memory_bytes: integer?, cpu_ns: integer? }?
+---@return moonshim.Err?
+methods.stats = err.guarded(function(self)
+  local vm = self._vm
+  if not vm.world.uvm or not vm.machine:is("running") then
+    err.raise("failed_precondition", "the VM is %s: cannot take statistics", vm.machine:state())
+  end
+  local now = vm.world.uvm:query()
+  return { memory_bytes = now.memory_bytes, cpu_ns = now.cpu_ns }
 end)
 
 ---What happened so far: { seq, topic, data, at }, oldest first; the newest 1024.
@@ -404,7 +449,7 @@ moonshim.start = err.guarded(function(spec, opts)
   local io_of, given_away = streams(opts.io)
   local handle
   local ok, e = xpcall(function()
-    vm:boot { dies_with_shim = opts.die_with_parent }
+    vm:boot { dies_with_shim = opts.die_with_parent, size = spec.vm }
     local pod = vm:new_pod(spec.name)
     pod:launch(spec, io_of, function()
       handle = handle_of(vm, pod, spec)

@@ -4,6 +4,7 @@
 ---Rules that hold for the result: all host paths are absolute; env is a list; sizes are bytes; `order` lists the
 ---containers in the order of their start; nothing in it is shared with the input.
 local err = require "moonshim.err"
+local resources = require "moonshim.oci.resources"
 local suggest = require "moonshim.suggest"
 
 ---@class moonshim.ContainerSpec
@@ -20,6 +21,7 @@ local suggest = require "moonshim.suggest"
 ---@field devices { path: string, destination: string, access: string }[]
 ---@field read_only boolean
 ---@field tty boolean its init has a terminal
+---@field resources table? limits, see oci/resources.lua
 ---@field spec table OCI overrides, {} when none
 
 ---@class moonshim.PodSpec
@@ -27,6 +29,7 @@ local suggest = require "moonshim.suggest"
 ---@field host string
 ---@field sandbox boolean a pause container holds the namespaces; false: one container on its own
 ---@field policy string? absolute path of the operator's script
+---@field vm { memory_mb: integer?, processors: integer? } size of the utility VM
 ---@field hostname string? of the pod
 ---@field network { mode: "none"|"bridge"|"path", path: string?, bridge: string?, subnet: string?, address: string?, dns: table? }
 ---@field dns { servers: string[], search: string[] }? what resolv.conf says; as on the host when absent
@@ -404,6 +407,7 @@ local CONTAINER = {
   end,
   read_only = flag,
   tty = flag,
+  resources = function(v, at) return resources.check(record(v, at, resources.FIELDS), at) end,
   spec = function(v, at) return data(want(v, at, "table"), at) end,
 }
 
@@ -458,6 +462,20 @@ local POD = {
   end,
   policy = host_path,
   sandbox = flag,
+  vm = function(v, at)
+    local out = record(v, at, {
+      memory = function(m, here)
+        local bytes = resources.FIELDS.memory(m, here)
+        if bytes < 64 << 20 then here:fail("a VM needs at least 64M") end
+        return (bytes + (1 << 20) - 1) // (1 << 20)
+      end,
+      processors = function(n, here)
+        if math.type(n) ~= "integer" or n < 1 or n > 1024 then here:fail("expected a number of processors from 1 to 1024") end
+        return n
+      end,
+    })
+    return { memory_mb = out.memory, processors = out.processors }
+  end,
   hostname = hostname,
   network = network,
   dns = dns,
@@ -478,6 +496,7 @@ function pod_spec.check(input, opts)
   if not out.containers then at:fail("containers is missing") end
   out.order, out.containers = out.containers.order, out.containers.by_name
   out.host = out.host or "local"
+  out.vm = out.vm or {}
   out.network = out.network or { mode = "none" }
   out.network.dns = out.dns
   if out.sandbox == nil then out.sandbox = true end
@@ -488,6 +507,14 @@ function pod_spec.check(input, opts)
     at:at("containers"):at(out.name):fail_as("already_exists", "the pod's own name is taken by its sandbox container")
   end
   return setmetatable(out, Spec)
+end
+
+---New limits of a container, as its `resources` have them. Raises invalid_argument.
+---@param v any
+---@return table linux.resources
+function pod_spec.limits(v)
+  local at = place({}, { "resources" })
+  return resources.to_oci(resources.check(record(v, at, resources.FIELDS), at))
 end
 
 ---Whether `v` came out of `check`.

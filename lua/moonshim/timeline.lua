@@ -8,10 +8,14 @@ local timeline = {}
 ---@field ended { at: integer, data: table? }? its last exit
 
 local GLYPHS = {
-  unicode = { creating = "░", created = "░", starting = "▒", booting = "░", running = "█", stopping = "▓", stopped = "·", deleting = "▒",
-    active = "─", unready = "▓", lost = "▓", failed = "·", ok = "●", bad = "✗", axis = "┬", line = "─", rule = "│", other = "·" },
-  ascii = { creating = ".", created = ".", starting = ":", booting = ".", running = "#", stopping = "=", stopped = "-", deleting = "~",
-    active = "-", unready = "=", lost = "=", failed = "-", ok = "o", bad = "x", axis = "+", line = "-", rule = "|", other = "-" },
+  unicode = { creating = "░", created = "░", starting = "▒", booting = "░",
+    running = "█", paused = "▄", stopping = "▓", stopped = "·", deleting = "▒",
+    active = "─", unready = "▓", lost = "▓", reconnecting = "▓", unreachable = "▓", failed = "·",
+    ok = "●", bad = "✗", axis = "┬", line = "─", rule = "│", other = "·" },
+  ascii = { creating = ".", created = ".", starting = ":", booting = ".",
+    running = "#", paused = "_", stopping = "=", stopped = "-", deleting = "~",
+    active = "-", unready = "=", lost = "=", reconnecting = "=", unreachable = "=", failed = "-",
+    ok = "o", bad = "x", axis = "+", line = "-", rule = "|", other = "-" },
 }
 local FINAL = { deleted = true, ended = true, forgotten = true }
 local STEPS = { 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 15000, 30000, 60000, 120000, 300000, 600000, 1800000, 3600000 }

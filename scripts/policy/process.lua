@@ -6,6 +6,7 @@ process.limits = {
   drain = "1s",    -- after the exit: how long output that still flows is waited for
   kill = "30s",    -- the guest's answer to a signal
   resize = "10s",
+  freeze = "15s",  -- pause and resume; the guest gives up freezing after 5s
   vanished = "2s", -- between "there is no such process" and giving up on its exit code
 }
 

@@ -104,6 +104,13 @@ function Uvm:modify(request, found)
   local f, settings = self.fake, request.Settings or {}
   local controller, lun = host.scsi_address(request.ResourcePath)
   local add, instance = request.RequestType == "Add", host.vpci_instance(request.ResourcePath)
+  if request.RequestType == "Update" then
+    return f:outside("host.update", request.ResourcePath:match "[^/]+$", function()
+      f.sized = f.sized or {}
+      f.sized[request.ResourcePath:match "[^/]+$"] = request.Settings
+      return {}
+    end, host_refusal)
+  end
   if instance then
     local path = add and settings.Functions[1].DeviceInstancePath or f.assigned[instance]
     return f:outside(add and "host.assign" or "host.unassign", path, function()
@@ -187,6 +194,14 @@ function Fake:die(reason)
   if self.bridge then self.bridge:lose(err.new("unavailable", "connection reset")) end
 end
 
+---The kernel of the VM kills a process of a container for want of memory: its init, unless a pid is named.
+function Fake:want_of_memory(id, limit, pid)
+  local c = self.containers[id]
+  c.kills = (c.kills or 0) + 1
+  self.bridge.handlers.on_notify(0x30180101, core.json.encode { ContainerId = id, Type = "OutOfMemory", Kills = c.kills, Limit = limit })
+  self:end_process(pid and self.processes[pid] or c.init, 137)
+end
+
 ---The connection breaks, the VM goes on. Its agent calls again at once, or with `deaf` when that is over.
 function Fake:break_bridge() self.bridge:lose(err.new("unavailable", "connection reset")) end
 
@@ -198,9 +213,9 @@ local NOT_FOUND, NO_SUCH_CONTAINER, EXISTS, INVALID_STATE, FAILED = 0x80070490, 
 
 local Guest = {}
 
-function Guest.negotiate(f)
+function Guest.negotiate(f, r)
   local can = f.capabilities or { SignalProcessSupported = true, NamespaceAddRequestSupported = true }
-  return { Version = 4, Capabilities = { GuestDefinedCapabilities = can } }
+  return { Version = 4, Capabilities = { GuestDefinedCapabilities = can }, Extensions = not f.plain and r.Extensions or nil }
 end
 
 local function container_of(f, id)
@@ -242,6 +257,8 @@ local function finish(f, p, code)
   end
   p.ended:fire(code)
 end
+
+Fake.end_process = finish
 
 local PROGRAMS = {
   exit = function(f, p, args)
@@ -294,6 +311,8 @@ function Guest.signal(f, r)
   local number = r.Options and r.Options.Signal or 9
   if not p or p.container ~= c.id or p.code then refuse(nil, NOT_FOUND, "no such process") end
   f.signals[#f.signals + 1] = ("%s/%d %d"):format(c.id, p.pid, number)
+  if c.frozen and number ~= 9 and number ~= 15 then return {} end -- it hears nothing
+  c.frozen = false
   if p.program == "immortal" or (p.program == "stubborn" and number ~= 9) or number == 28 then return {} end
   finish(f, p, 128 + number)
   return {}
@@ -422,11 +441,17 @@ local RESOURCES = {
     f.nics_seen[#f.nics_seen + 1] = s
   end,
   ContainerConstraints = function(f, _, s) f.constraints[#f.constraints + 1] = s.Linux end,
+  ContainerFreezer = function(f, _, s, id)
+    local c = container_of(f, id)
+    if c.state ~= "running" then refuse(nil, INVALID_STATE, "it does not run") end
+    c.frozen = s.State == "Frozen"
+  end,
+  PodCgroupMemoryLimit = function() end,
 }
 
 function Guest.modify(f, r)
   local request = r.Request
-  RESOURCES[request.ResourceType](f, request.RequestType, request.Settings or {})
+  RESOURCES[request.ResourceType](f, request.RequestType, request.Settings or {}, r.ContainerId)
   return {}
 end
 
@@ -444,6 +469,7 @@ local NAMES = {
   ["Add CombinedLayers"] = "guest.combine", ["Remove CombinedLayers"] = "guest.uncombine",
   ["Add Network"] = "guest.nic", ["Remove Network"] = "guest.unnic",
   ["Remove SCSIDevice"] = "guest.eject", ["Add VPCIDevice"] = "guest.wait_device", ["Update ContainerConstraints"] = "guest.update",
+  ["Update ContainerFreezer"] = "guest.freeze", ["Update PodCgroupMemoryLimit"] = "guest.pods_memory",
 }
 
 local function name_of(op, r)

@@ -21,6 +21,7 @@ local options = {}
 ---@field dns string[]
 ---@field dns_search string[]
 ---@field policy string?
+---@field resources table?               limits, as a pod file's `resources`
 ---@field goal string?
 ---@field json boolean?
 
@@ -97,6 +98,12 @@ local function add_run(parser)
   run:option("--dns", "A name server, instead of the host's; may be repeated."):argname("ADDRESS"):count("*")
   run:option("--dns-search", "A domain in which names are looked up; may be repeated."):argname("DOMAIN"):count("*"):target("dns_search")
   run:option("--policy", "An operator's script of decisions; see examples/teardown."):argname("FILE")
+  run:option("--memory", "At most so much memory: 64M, 2G."):argname("SIZE")
+  run:option("--memory-swap", "At most so much memory and swap together; unlimited when left out."):argname("SIZE")
+  run:option("--cpus", "At most so many CPUs' worth of time: 0.5, 2."):argname("N")
+  run:option("--cpu-shares", "Weight against other containers when CPUs are short (1024)."):argname("N")
+  run:option("--cpuset-cpus", "Only these CPUs: 0-2,4."):argname("LIST")
+  run:option("--pids-limit", "At most so many processes and threads."):argname("N")
   run:flag("-i --stdin", "Pass standard input to the container.")
   run:flag("-t --tty", "Give the command a terminal; with -i it is yours: keys, Ctrl-C too, and the size of the window go to it.")
   run:flag("--read-only", "Make the root file system read-only."):target("read_only")
@@ -179,6 +186,23 @@ local function split(argv)
   return before, behind
 end
 
+-- Option by field of `resources`.
+local LIMITS = {
+  memory = "memory", memory_swap = "memory_swap", cpus = "cpus", cpu_shares = "cpu_shares", cpuset_cpus = "cpuset", pids_limit = "pids",
+}
+
+---@param found moonshim.cli.Options
+local function gather_limits(found)
+  local out = {}
+  for option, field in pairs(LIMITS) do
+    if found[option] and found.file then
+      err.raise("invalid_argument", "--%s goes with --rootfs; write resources = { %s = } into the pod file", option:gsub("_", "-"), field)
+    end
+    out[field], found[option] = found[option], nil
+  end
+  found.resources = next(out) and out or nil
+end
+
 local function check_run(found)
   local from_options = found.rootfs or #found.layers > 0
   if found.file and from_options then
@@ -228,6 +252,7 @@ function options.parse(argv)
   found.args = behind
   if found.command == "run" then
     check_run(found)
+    gather_limits(found)
     local env = {}
     for _, entry in ipairs(found.env) do env[entry.name] = entry.value end
     found.env = env

@@ -29,7 +29,7 @@ function run.pod(found)
         rootfs = found.rootfs, layers = #found.layers > 0 and found.layers or nil, scratch = found.scratch,
         args = found.args, env = found.env, cwd = found.cwd, user = found.user, hostname = found.hostname,
         tty = found.tty,
-        mounts = found.mounts, devices = found.devices, read_only = found.read_only,
+        mounts = found.mounts, devices = found.devices, read_only = found.read_only, resources = found.resources,
       },
     },
   }
@@ -109,6 +109,21 @@ function Run:stdio()
   return io
 end
 
+---Which containers lost processes for want of memory: one line each, for the end.
+function Run:note_want_of_memory(pod)
+  local size_text = require("moonshim.oci.resources").size_text
+  for _, name in ipairs(self.spec.order) do
+    local _, known = pod:container(name):state()
+    local oom = type(known) == "table" and known.oom
+    if oom then
+      local whose = #self.spec.order > 1 and name .. ": " or ""
+      local what = known.reason == "oom" and "killed" or ("%d process%s killed"):format(oom.kills, oom.kills == 1 and "" or "es")
+      local limit = oom.limit and (" (limit %s)"):format(size_text(oom.limit)) or ""
+      table.insert(self.notes, ("moonshim: %s%s: out of memory%s\n"):format(whose, what, limit))
+    end
+  end
+end
+
 ---Start, wait for all containers, release everything. Returns the exit status, or raises.
 function Run:live()
   local pod = err.try(self.api.start(self.spec, {
@@ -127,6 +142,7 @@ function Run:live()
     waits[i] = function() return err.try(pod:container(name):wait()) end
   end
   local codes = task.all(waits)
+  self:note_want_of_memory(pod)
   err.try(pod:stop())
   for _, code in ipairs(codes) do
     if code ~= 0 then return code end
@@ -184,7 +200,7 @@ end
 ---@return integer exit status
 function run.main(found, api)
   local self = setmetatable({
-    api = api or require "moonshim", found = found, spec = run.spec(found), output = output.new(), ints = 0,
+    api = api or require "moonshim", found = found, spec = run.spec(found), output = output.new(), ints = 0, notes = {},
   }, Run)
   self.terminal = run.terminal(found, self.spec)
   local code, failure
@@ -207,6 +223,7 @@ function run.main(found, api)
     if self.terminal then self.terminal:close() end -- while signals are still ours: a late one must not meet a raw terminal
     close_signals()
   end)
+  for _, note in ipairs(self.notes) do io.stderr:write(note) end
   if found.timeline and self.pod then io.stderr:write(self.pod:timeline()) end
   if self.stopped_by and (not failure or err.is(failure, "cancelled")) then return status.SIGNALS + self.stopped_by end
   if failure then

@@ -10,6 +10,7 @@
 ---  4. Events of one container: create, start, exec-added, exec-started, exit, delete; each once, in this order.
 local err = require "moonshim.err"
 local fsm = require "moonshim.fsm"
+local limits = require "moonshim.controller.limits"
 local pod_spec = require "moonshim.pod_spec"
 local recipe = require "moonshim.policy.recipe"
 local signals = require "moonshim.signals"
@@ -33,6 +34,7 @@ Container.life = fsm.define {
     created = "everything is held, its init waits for the start",
     starting = "its init is being started",
     running = "its init runs",
+    paused = "its processes are stopped where they are",
     stopping = "it is being stopped",
     stopped = "its init has exited, or never will run",
     failed = "its create failed; what it had reached was rolled back",
@@ -45,8 +47,10 @@ Container.life = fsm.define {
     { { "new", "creating" }, "fail", "failed", by = "recipe" },
     { "created", "start", "starting", by = "caller" },
     { "starting", "started", "running", by = "guest" },
-    { { "created", "starting", "running", "stopping" }, "exit", "stopped", by = "watcher, kill" },
-    { { "created", "starting", "running", "stopping" }, "stop", "stopping", by = "caller" },
+    { "running", "pause", "paused", by = "guest" },
+    { "paused", "resume", "running", by = "guest" },
+    { { "created", "starting", "running", "paused", "stopping" }, "exit", "stopped", by = "watcher, kill" },
+    { { "created", "starting", "running", "paused", "stopping" }, "stop", "stopping", by = "caller" },
     { { "stopped", "stopping", "failed", "deleting" }, "delete", "deleting", by = "caller" },
     { "deleting", "exit", "deleting", by = "watcher" },
     { { "deleting", "failed" }, "deleted", "deleted", by = "plan" },
@@ -58,7 +62,7 @@ Container.life = fsm.define {
 function Container.new(opts)
   local self = setmetatable({
     vm = opts.vm, pod = opts.pod, id = opts.id, owner = opts.pod.owner .. "/" .. opts.id,
-    queue = task.serial(), processes = {}, next_exec = 0,
+    queue = task.serial(), freezing = task.serial(), processes = {}, next_exec = 0,
   }, Container)
   self.log = opts.vm.log:with { pod = opts.pod.id, container = opts.id }
   self.machine = Container.life:new {
@@ -302,7 +306,8 @@ function Container:kill(signal, opts)
     self:keep_kill(("killed by signal %d while it was being created"):format(number))
     return "kept"
   end
-  if id == "" and machine:is("starting", "running", "stopping") and self.vm.policy.container.kill_reaches_execs(number, all) then
+  if limits.ends(number) then limits.thaw(self) end
+  if id == "" and machine:is("starting", "running", "paused", "stopping") and self.vm.policy.container.kill_reaches_execs(number, all) then
     self:kill_execs(number)
   end
   return target:kill(number)
@@ -339,7 +344,7 @@ function Container:wait() return self.init:wait() end
 ---@return table see Process:state; state is the container's own: creating, created, running, stopping, stopped, ...
 function Container:state()
   local s = self.init:state()
-  s.state = self.machine:state()
+  s.state, s.oom = self.machine:state(), self.oom
   return s
 end
 
@@ -373,7 +378,8 @@ function Container:delete(opts)
     if self.machine:is("deleted", "new") then err.raise("not_found", "container %s is deleted", self.id) end
     if self.machine:is("created") then
       self.init:finish(128 + signals.KILL, "deleted before its start")
-    elseif self.machine:is("starting", "running", "stopping") then
+    elseif self.machine:is("starting", "running", "paused", "stopping") then
+      limits.thaw(self)
       local ended, e = pcall(task.deadline, self.vm.policy.teardown.delete_waits, self.init.wait, self.init)
       if not ended then error(err.wrap(e, ("container %s still runs"):format(self.id)), 0) end
     end
@@ -419,8 +425,8 @@ end
 -- Questions to the guest -------------------------------------------------------------------------------------------
 
 ---@private
-function Container:expect_running(what)
-  if not self.machine:is("running") then
+function Container:expect_alive(what)
+  if not self.machine:is("running", "paused") then
     err.raise("failed_precondition", "container %s is %s: cannot %s", self.id, self.machine:state(), what)
   end
 end
@@ -428,7 +434,7 @@ end
 ---@async
 ---@return { pid: integer, exec: string? }[] exec: the id of the process that we know under this pid ("" is init)
 function Container:pids()
-  self:expect_running "list processes"
+  self:expect_alive "list processes"
   local known = {}
   for id, process in pairs(self.processes) do
     if process.pid then known[process.pid] = id end
@@ -441,16 +447,19 @@ end
 ---@async
 ---@return table {} when the guest says nothing
 function Container:stats()
-  self:expect_running "take statistics"
+  self:expect_alive "take statistics"
   return self.vm.processes.stats(self.vm, self.init.receipt)
 end
 
 ---@async
 ---@param resources table OCI linux.resources
-function Container:update(resources)
-  self:expect_running "update"
-  if type(resources) ~= "table" or #resources > 0 then err.raise("invalid_argument", "update takes Linux resources") end
-  self.vm.processes.update(self.vm, self.init.receipt, resources)
-end
+function Container:update(resources) limits.update(self, resources) end
+
+---Stops all its processes where they are. Execs cannot be added until it is resumed.
+---@async
+function Container:pause() limits.pause(self) end
+
+---@async
+function Container:resume() limits.resume(self) end
 
 return Container

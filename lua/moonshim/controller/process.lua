@@ -9,6 +9,7 @@
 ---  4. Nothing here waits for a lock: state, kill and wait answer while the guest is silent.
 local err = require "moonshim.err"
 local fsm = require "moonshim.fsm"
+local limits = require "moonshim.controller.limits"
 local signals = require "moonshim.signals"
 local task = require "moonshim.task"
 
@@ -128,7 +129,7 @@ end
 ---@async
 function Process:watch()
   local ok, exit = pcall(self.vm.processes.wait, self.vm, self.receipt)
-  if ok and not exit.reason then return self:finish(exit.code) end
+  if ok and not exit.reason then return self:finish(exit.code, limits.reason(self, exit.code)) end
   if not ok and err.is(exit, "cancelled") then return false end
   -- Nobody saw it end: what became of its VM says what is most likely.
   local code, reason = self.vm:loss()
@@ -191,6 +192,7 @@ function Process:kill(signal)
     return "delivered"
   end
   local ok, e = pcall(task.deadline, self:limit("kill"), self.vm.processes.signal, self.vm, self.receipt, signal)
+  if ok and signal == signals.KILL then self.sent_kill = true end
   if ok then return "delivered" end
   if err.is(e, "gone", "not_found") then
     self:vanished(err.from(e).message)

@@ -39,6 +39,10 @@ function processes.pids(vm, receipt) return process.pids(vm.world, receipt) end
 function processes.stats(vm, receipt) return process.stats(vm.world, receipt) end
 
 ---@async
+---@param frozen boolean
+function processes.freeze(vm, receipt, frozen) process.freeze(vm.world, receipt, frozen) end
+
+---@async
 function processes.update(vm, receipt, resources) process.update(vm.world, receipt, resources) end
 
 return processes

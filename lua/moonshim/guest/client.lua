@@ -177,8 +177,9 @@ function Client:notified(kind, payload)
   for _, fn in ipairs(self.listeners) do fn(event) end
 end
 
---- `fn(event)` gets every container notification: { ContainerId, Type, Operation, Result }. Those that came before
---- the first listener are delivered at once.
+--- `fn(event)` gets every container notification: { ContainerId, Type, Operation, Result }, or, before the exit that it
+--- may explain, { ContainerId, Type = "OutOfMemory", Kills, Limit }. Those that came before the first listener are
+--- delivered at once.
 ---@param fn fun(event: table)
 function Client:on_notify(fn)
   self.listeners[#self.listeners + 1] = fn
@@ -284,6 +285,8 @@ function Client:negotiate()
   if type(capabilities) ~= "table" or capabilities.GuestDefinedCapabilities == nil then
     err.raise("protocol", "negotiate: the guest's answer has no GuestDefinedCapabilities")
   end
+  self.extensions = {}
+  for _, name in ipairs(type(answer.Extensions) == "table" and answer.Extensions or {}) do self.extensions[name] = true end
   self.capabilities = type(capabilities.GuestDefinedCapabilities) == "table" and capabilities.GuestDefinedCapabilities or {}
   self.extensions = {}
   for _, name in ipairs(type(answer.Extensions) == "table" and answer.Extensions or {}) do self.extensions[name] = true end
@@ -346,6 +349,16 @@ end
 function Client:modify(id, request_type, resource_type, settings)
   local op = ("modify.%s.%s"):format(request_type:lower(), resource_type)
   self:change(op, T.modify, messages.modify(id, request_type, resource_type, settings))
+end
+
+--- Stops all processes of a container where they are, or lets them go on. An extension of ours.
+---@async
+---@param frozen boolean
+function Client:freeze(id, frozen)
+  if not (self.extensions or {}).ContainerFreezer then
+    error(err.new("unimplemented", "freeze: the guest cannot pause containers", { origin = "guest", op = "freeze" }), 0)
+  end
+  self:modify(id, "Update", "ContainerFreezer", { State = frozen and "Frozen" or "Thawed" })
 end
 
 --- Asks init to end (TERM), or ends it (KILL).

@@ -12,6 +12,7 @@
 local err = require "moonshim.err"
 local host = require "moonshim.host"
 local layout = require "moonshim.guest.layout"
+local limits = require "moonshim.host.local_limits"
 local local_devices = require "moonshim.host.local_devices"
 local local_net = require "moonshim.host.local_net"
 local process = require "moonshim.host.local_process"
@@ -252,12 +253,6 @@ local function make_folders(self)
   end
 end
 
-local function limit_memory(self)
-  local topology = (self.document.VirtualMachine or {}).ComputeTopology
-  local megabytes = topology and topology.Memory and topology.Memory.SizeInMB
-  if megabytes then process.limit_memory(self.facts.cgroup, megabytes << 20) end
-end
-
 --- Listens, boots, and returns what names the incarnation.
 ---@async
 ---@return { pid: integer, start_time: integer }
@@ -280,7 +275,7 @@ function Uvm:start()
     end
     self.facts.pid, self.facts.start_time = line.pid, line.start_time
     self:watch()
-    limit_memory(self)
+    limits.apply(self.facts.cgroup, self.document, process.cpus())
     return { pid = line.pid, start_time = line.start_time }
   end)
 end
@@ -402,13 +397,19 @@ end
 ---@return table found
 function Uvm:modify(request, found)
   local verb, path = request.RequestType, tostring(request.ResourcePath)
-  if verb ~= "Add" and verb ~= "Remove" then
-    refuse("modify", "invalid_argument", "RequestType %q: the host \"local\" knows Add and Remove", tostring(verb))
+  if verb == "Update" and not self.exit then
+    return as_host("modify.update", function()
+      if limits.update(self.facts.cgroup, self.document, path, request.Settings, process.cpus()) then return {} end
+      return refuse("modify.update", "unimplemented", "the host \"local\" cannot update %s", path)
+    end)
+  end
+  if verb ~= "Add" and verb ~= "Remove" and verb ~= "Update" then
+    refuse("modify", "invalid_argument", "RequestType %q: the host \"local\" knows Add, Remove and Update", tostring(verb))
   end
   local op = "modify." .. verb:lower()
   local settings = request.Settings or {}
   local controller, lun = host.scsi_address(path)
-  if verb == "Add" and self.exit then refuse(op, "gone", "VM %s has ended", self.facts.id) end
+  if verb ~= "Remove" and self.exit then refuse(op, "gone", "VM %s has ended", self.facts.id) end
   return as_host(op, function()
     -- Loop devices are made and cleared in one piece, whatever happens to the caller.
     if controller and verb == "Add" then return task.shield(attach, self, controller, lun, settings) end
@@ -431,10 +432,11 @@ function Uvm:modify(request, found)
 end
 
 --- State and memory of the VM, for diagnostics.
----@return { state: "created"|"running"|"ended", pid: integer?, memory_bytes: integer? }
+---@return { state: "created"|"running"|"ended", pid: integer?, memory_bytes: integer?, cpu_ns: integer? }
 function Uvm:query()
   local state = self.exit and "ended" or self.running and "running" or "created"
-  return { state = state, pid = self.facts.pid, memory_bytes = process.memory_used(self.facts.cgroup) }
+  return { state = state, pid = self.facts.pid, memory_bytes = process.memory_used(self.facts.cgroup),
+    cpu_ns = process.cpu_used(self.facts.cgroup) }
 end
 
 return driver

@@ -142,6 +142,14 @@ local function in_group(path, found)
   end
 end
 
+--- Lets frozen processes run: a frozen one does not even end when it is killed (v1).
+local function thaw(path)
+  for _, order in ipairs { { "freezer.state", "THAWED" }, { "cgroup.freeze", "0" } } do process.write(path .. "/" .. order[1], order[2]) end
+  for _, entry in ipairs(entries(path)) do
+    if entry.kind == "directory" then thaw(path .. "/" .. entry.name) end
+  end
+end
+
 --- The group `name` in every hierarchy.
 local function groups(name)
   local out = { CGROUPS .. "/" .. name }
@@ -150,6 +158,8 @@ local function groups(name)
   end
   return out
 end
+
+process.groups = groups
 
 --- Boot processes of the run dir, also those that have not joined a group yet: their command line names it.
 local function boots(run_dir, found)
@@ -162,35 +172,46 @@ local function boots(run_dir, found)
   end
 end
 
-local function ends(pid, start_time)
+-- How often a group is thawed while its processes end: an agent may have been about to freeze it.
+local THAW_EVERY = 200
+
+local function ends(pid, start_time, cgroup)
   if not start_time or core().sys.start_time(pid) ~= start_time then return end
   local ok, e = core().sys.kill_process { pid = pid, start_time = start_time, signal = 9 }
   if not ok then
     if err.is(e, "gone") then return end
     error(err.from(e), 0)
   end
-  task.await(function(resume)
-    local watch, why = core().sys.watch_process({ pid = pid, start_time = start_time }, function() resume() end)
-    if not watch then
-      if err.is(why, "gone") then return resume() end
-      resume.fail(err.from(why))
-      return nil
-    end
-    return function() watch:close() end
-  end)
+  local function gone()
+    task.await(function(resume)
+      local watch, why = core().sys.watch_process({ pid = pid, start_time = start_time }, function() resume() end)
+      if not watch then
+        if err.is(why, "gone") then return resume() end
+        resume.fail(err.from(why))
+        return nil
+      end
+      return function() watch:close() end
+    end)
+  end
+  while true do
+    for _, path in ipairs(groups(cgroup)) do thaw(path) end
+    local ended, why = pcall(task.deadline, THAW_EVERY, gone)
+    if ended then return end
+    if not err.is(why, "deadline_exceeded") or task.remaining() == 0 then error(why, 0) end
+  end
 end
 
 --- Kills everything of a VM: pid 1 (and so all of its pid namespace), and whatever a start that was cut short left.
 ---@async
 ---@param facts { pid: integer?, start_time: integer?, cgroup: string, run_dir: string }
 function process.kill_tree(facts)
-  if facts.pid then ends(facts.pid, facts.start_time) end
+  if facts.pid then ends(facts.pid, facts.start_time, facts.cgroup) end
   for _ = 1, ROUNDS do
     local found = {}
     for _, path in ipairs(groups(facts.cgroup)) do in_group(path, found) end
     if not facts.pid then boots(facts.run_dir, found) end
     if not next(found) then return end
-    for pid in pairs(found) do ends(pid, core().sys.start_time(pid) or nil) end
+    for pid in pairs(found) do ends(pid, core().sys.start_time(pid) or nil, facts.cgroup) end
   end
   err.raise("failed_precondition", "processes of the VM in cgroup %s do not end", facts.cgroup)
 end
@@ -236,19 +257,31 @@ function process.device_number(path)
   return (rdev >> 8 & 0xfff) | (rdev >> 32 & 0xfffff000), (rdev & 0xff) | (rdev >> 12 & 0xffffff00)
 end
 
-local function write_file(path, text)
-  local file = io.open(path, "wb")
-  if not file then return false end
-  local ok = file:write(text)
-  return (file:close() and ok) and true or false
+--- Writes a file that exists. The third result tells an absent one from one that refuses.
+---@return boolean ok
+---@return string? why
+---@return boolean? there
+function process.write(path, text)
+  if not uv().fs_access(path, "W") then return false, "not there", false end
+  local file, why = io.open(path, "wb")
+  if not file then return false, why, true end
+  file:setvbuf "no"
+  local ok, reason = file:write(text)
+  file:close()
+  return ok ~= nil, reason, true
 end
 
---- The VM's memory limit, where its host has the controller.
-function process.limit_memory(cgroup, bytes)
+function process.cpus() return math.max(1, #(uv().cpu_info() or {})) end
+
+--- Nanoseconds of processor time that the VM has used; nil when nobody counts.
+function process.cpu_used(cgroup)
   for _, path in ipairs(groups(cgroup)) do
-    if write_file(path .. "/memory.max", tostring(bytes)) or write_file(path .. "/memory.limit_in_bytes", tostring(bytes)) then return end
+    local text = read_file(path .. "/cpuacct.usage")
+    if text then return math.tointeger(tonumber(text:match "%d+")) end
+    local usec = (read_file(path .. "/cpu.stat") or ""):match "usage_usec (%d+)"
+    if usec then return math.tointeger(tonumber(usec)) * 1000 end
   end
-  err.raise("failed_precondition", "no memory controller takes the limit of %d bytes", bytes)
+  return nil
 end
 
 function process.memory_used(cgroup)

@@ -172,6 +172,10 @@ local function ended_within(world, facts, self, ms)
 end
 
 local function climb(world, facts, self, ladder)
+  if self and self.frozen then -- it would hear nothing
+    classify.release({ op = "modify", alive = world.alive }, function() guest_of(world, "freeze"):freeze(facts.container, false) end)
+    self.frozen = nil
+  end
   for _, rung in ipairs(ladder) do
     local number = signals.number(rung[1])
     local how = classify.release({ op = "signal", alive = world.alive }, function()
@@ -259,8 +263,14 @@ return kind.define("process", {
     for i, row in ipairs(answer.ProcessList or {}) do out[i] = row.ProcessId end
     return out
   end,
+  --- What the container has used, as the guest counts it: { cpu, memory, pids, ... }; {} when it says nothing.
   stats = function(world, receipt)
-    return guest_of(world, "properties"):properties(receipt.facts.container, { "Statistics" })
+    return guest_of(world, "properties"):properties(receipt.facts.container, { "Statistics" }).LCOWMetrics or {}
+  end,
+  --- Stops all processes of the container, or lets them go on.
+  freeze = function(world, receipt, frozen)
+    guest_of(world, "freeze"):freeze(receipt.facts.container, frozen)
+    if receipt.value then receipt.value.frozen = frozen or nil end
   end,
   --- New limits: OCI linux.resources.
   update = function(world, receipt, resources)

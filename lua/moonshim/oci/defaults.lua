@@ -44,11 +44,12 @@ function defaults.spec()
       mount("/dev/shm", "tmpfs", "shm", { "nosuid", "noexec", "nodev", "mode=1777", "size=65536k" }),
       mount("/dev/mqueue", "mqueue", "mqueue", { "nosuid", "noexec", "nodev" }),
       mount("/sys", "sysfs", "sysfs", { "nosuid", "noexec", "nodev", "ro" }),
+      mount("/sys/fs/cgroup", "cgroup", "cgroup", { "nosuid", "noexec", "nodev", "relatime", "ro" }), -- its own limits
     },
     annotations = {},
     linux = {
       namespaces = {
-        { type = "pid" }, { type = "network" }, { type = "ipc" }, { type = "uts" }, { type = "mount" },
+        { type = "pid" }, { type = "network" }, { type = "ipc" }, { type = "uts" }, { type = "mount" }, { type = "cgroup" },
       },
       resources = {},
       maskedPaths = table.move(MASKED, 1, #MASKED, 1, {}),

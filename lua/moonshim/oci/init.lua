@@ -14,6 +14,7 @@ local env = require "moonshim.oci.env"
 local err = require "moonshim.err"
 local layout = require "moonshim.guest.layout"
 local mounts = require "moonshim.oci.mounts"
+local resources = require "moonshim.oci.resources"
 local root = require "moonshim.oci.root"
 local user = require "moonshim.oci.user"
 local validate = require "moonshim.oci.validate"
@@ -105,6 +106,10 @@ function oci.spec(container, opts)
     spec.mounts[#spec.mounts + 1] = copy
   end
 
+  if container.resources then
+    if type(spec.linux.resources) ~= "table" then spec.linux.resources = {} end
+    data.merge(spec.linux.resources, resources.to_oci(container.resources))
+  end
   if container.read_only then spec.root.readonly = true end
   devices.add(spec, container.devices)
   place_namespaces(spec, opts.namespaces)

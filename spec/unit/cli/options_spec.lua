@@ -37,6 +37,12 @@ describe("the command line", function()
       }, found.mounts)
     end)
 
+    it("gathers limits as a pod file has them", function()
+      local limited = options.parse { "run", "--rootfs", "/r", "--memory", "64M", "--cpuset-cpus", "0", "--pids-limit", "5", "--", "sh" }
+      assert.same({ memory = "64M", cpuset = "0", pids = "5" }, limited.resources)
+      assert.is_nil(found.resources)
+    end)
+
     it("takes devices as they are", function() assert.same({ "/dev/fuse", "/dev/a:/dev/b:r" }, found.devices) end)
 
     it("reads flags", function()
@@ -82,6 +88,7 @@ describe("the command line", function()
       ["a block device at a relative place"] = { { "run", "--rootfs", "/r", "--mount", "type=virtual-disk,src=/a,dst=blockdev://x", "--",
         "sh" }, "absolute" },
       ["a disk without a source"] = { { "run", "--rootfs", "/r", "--mount", "type=virtual-disk,dst=/b", "--", "sh" }, "needs source=" },
+      ["a limit for a pod file"] = { { "run", "pod.lua", "--pids-limit", "5" }, "--pids-limit goes with --rootfs" },
       ["a device for a pod file"] = { { "run", "pod.lua", "--device", "/dev/x" }, "--device goes with --rootfs" },
       ["a mount of an unknown type"] = { { "run", "--rootfs", "/r", "--mount", "type=nfs,dst=/b", "--", "sh" }, '"nfs"' },
       ["a mount with an unknown word"] = { { "run", "--rootfs", "/r", "--mount", "src=/a,dst=/b,rox", "--", "sh" }, '"rox"' },

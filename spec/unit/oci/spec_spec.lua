@@ -40,9 +40,12 @@ describe("the spec of a container", function()
     assert.is_nil(s.process.capabilities.inheritable)
     local at = {}
     for _, m in ipairs(s.mounts) do at[m.destination] = m end
-    for _, path in ipairs { "/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys" } do assert.truthy(at[path], path) end
+    for _, path in ipairs { "/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys", "/sys/fs/cgroup" } do
+      assert.truthy(at[path], path)
+    end
     assert.is_true(has(at["/sys"].options, "ro"))
-    assert.same({ pid = true, network = true, ipc = true, uts = true, mount = true }, namespaces(s))
+    assert.is_true(has(at["/sys/fs/cgroup"].options, "ro"))
+    assert.same({ pid = true, network = true, ipc = true, uts = true, mount = true, cgroup = true }, namespaces(s))
     assert.is_true(has(s.linux.maskedPaths, "/proc/kcore"))
     assert.is_true(has(s.linux.readonlyPaths, "/proc/sys"))
     assert.is_nil(s.process.rlimits)
@@ -97,7 +100,7 @@ describe("the spec of a container", function()
     assert.is_false(s.process.noNewPrivileges)
     assert.is_nil(s.linux.maskedPaths)
     assert.equal(1 << 26, s.linux.resources.memory.limit)
-    assert.equal(5, #s.linux.namespaces)
+    assert.equal(6, #s.linux.namespaces)
   end)
 
   it("does not share anything with what it was given", function()
