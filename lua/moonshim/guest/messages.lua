@@ -26,9 +26,6 @@ messages.types = {
   delete_state = 0x10100d01,
 }
 messages.NOTIFICATION = 0x30100101
---- Additions of ours (csrc/wire/PROTOCOL.md); a guest that does not know them does not grant them.
-messages.OUT_OF_MEMORY = 0x30180101
-messages.EXTENSIONS = { "OutOfMemory", "ContainerFreezer" }
 messages.OUT_OF_MEMORY = 0x30180101 -- an extension
 messages.VERSION = 4
 messages.FOREVER = 0xffffffff
