@@ -300,23 +300,27 @@ function methods.containers(self)
   return out
 end
 
+-- What ends when the pod does: the VM that was started for it; of a VM that is shared, the pod alone.
+local function ends_with(self) return self._pod.owns_vm and self._vm or self._pod end
+
 ---The plan of a goal, for printing: print(pod:plan("stop")). Changes nothing.
 ---@async
 ---@param goal string? "stop" when absent
 ---@return moonshim.Plan?
 ---@return string|moonshim.Err|nil fallback why an operator's script was not heard
 methods.plan = err.guarded(function(self, goal)
-  local plan, fallback = self._vm:plan(goal or "stop")
+  local plan, fallback = self._vm:plan(goal or "stop", not self._pod.owns_vm and self._pod.owner or nil)
   if fallback then return plan, fallback end
   return plan -- one value, so that it can be printed
 end)
 
----Stops all containers by the ladder, releases everything and ends the VM. Callers while it runs join it.
+---Stops all containers by the ladder, releases everything and ends the VM (a shared one goes on). Callers while it runs
+---join it.
 ---@async
 ---@param opts { ladder: table[]?, reason: string? }?
 ---@return moonshim.Report|true|nil report
 ---@return moonshim.Err?
-methods.stop = err.guarded(function(self, opts) return self._vm:stop(opts) or true end)
+methods.stop = err.guarded(function(self, opts) return ends_with(self):stop(opts) or true end)
 
 ---As stop, but never signals: refused while a container runs.
 ---@async
@@ -326,12 +330,15 @@ methods.delete = err.guarded(function(self)
       err.raise("failed_precondition", "container %s runs; stop the pod instead", handle.name)
     end
   end
-  return self._vm:stop { goal = "delete", reason = "delete" } or true
+  return ends_with(self):stop { goal = "delete", reason = "delete" } or true
 end)
 
----Ends the VM at once, with everything in it.
+---Ends the VM at once, with everything in it; in a shared VM every process of the pod.
 ---@async
-methods.terminate = err.guarded(function(self) return self._vm:terminate() or true end)
+methods.terminate = err.guarded(function(self)
+  if self._pod.owns_vm then return self._vm:terminate() or true end
+  return self._pod:stop { ladder = { { "KILL", wait = "10s" } }, reason = "terminated" } or true
+end)
 
 ---Waits until all containers have ended.
 ---@async
@@ -355,6 +362,7 @@ end)
 ---@async
 ---@param size table
 methods.update = err.guarded(function(self, size)
+  if not self._pod.owns_vm then err.raise("failed_precondition", "pod %s shares its VM: update the VM", self.name) end
   local vm_size = require "moonshim.controller.vm_size"
   local at = { fail = function(_, fmt, ...) err.raise("invalid_argument", "update: " .. fmt, ...) end }
   vm_size.update(self._vm, vm_size.read(size, at))
@@ -373,20 +381,49 @@ methods.stats = err.guarded(function(self)
   return { memory_bytes = now.memory_bytes, cpu_ns = now.cpu_ns }
 end)
 
+-- In a shared VM a pod hears of itself and of the VM, not of the others.
+local function concerns(self, data)
+  local id, owner = data and data.pod, data and data.owner
+  if self._pod.owns_vm then return true end
+  if not id and type(owner) == "string" then id = owner:match("^vm/([^/]+)") end
+  return id == nil or id == self._pod.id
+end
+
 ---What happened so far: { seq, topic, data, at }, oldest first; the newest 1024.
 methods.events = err.guarded(function(self)
   local out = {}
-  for i, event in ipairs(self._vm.ledger:events()) do out[i] = event end
+  for _, event in ipairs(self._vm.ledger:events()) do
+    if concerns(self, event.data) then out[#out + 1] = event end
+  end
   return out
 end)
 
 ---`fn(topic, data)` hears every event from now on; it must not wait. Returns a function that ends it.
-methods.on_event = err.guarded(function(self, fn) return self._vm:subscribe(fn) end)
+methods.on_event = err.guarded(function(self, fn)
+  return self._vm:subscribe(function(topic, data)
+    if concerns(self, data) then fn(topic, data) end
+  end)
+end)
+
+---Events at the reader's own pace: `stream:next()` waits for one, `stream:close()` ends it. Whoever comes late gets what is
+---kept; whoever is too slow is told how much it missed.
+---@param opts { since: integer? }? since: the seq after which to begin, 0 for all that is kept; from now on when absent
+---@return moonshim.EventStream?
+---@return moonshim.Err?
+methods.follow = err.guarded(function(self, opts)
+  return self._vm.events:follow {
+    since = opts and opts.since, wanted = function(event) return concerns(self, event.data) end,
+  }
+end)
 
 ---The life of the pod as a picture.
 ---@param opts { width: integer?, ascii: boolean? }?
 ---@return string
-methods.timeline = err.guarded(function(self, opts) return require("moonshim.timeline").of(self._vm.ledger, opts) end)
+methods.timeline = err.guarded(function(self, opts)
+  return require("moonshim.timeline").of(self._vm.ledger, {
+    width = opts and opts.width, ascii = opts and opts.ascii, pod = not self._pod.owns_vm and self._pod.id or nil,
+  })
+end)
 
 -- Making pods ------------------------------------------------------------------------------------------------------
 
@@ -450,7 +487,7 @@ moonshim.start = err.guarded(function(spec, opts)
   local handle
   local ok, e = xpcall(function()
     vm:boot { dies_with_shim = opts.die_with_parent, size = spec.vm }
-    local pod = vm:new_pod(spec.name)
+    local pod = vm:new_pod(spec.name, { owns_vm = true })
     pod:launch(spec, io_of, function()
       handle = handle_of(vm, pod, spec)
       if opts.made then opts.made(handle) end
@@ -463,6 +500,16 @@ moonshim.start = err.guarded(function(spec, opts)
     vm.log:error("a failed start could not be undone completely", { error = why })
   end
   error(e, 0)
+end)
+
+---Boots a VM for several pods: `vm:start_pod(spec)`. See lua/moonshim/shared_vm.lua.
+---@async
+---@param opts { name: string, host: string?, policy: string?, size: table?, ends_with_last_pod: boolean?, die_with_parent: boolean?,
+---run_dir: string?, log: moonshim.Log? } size: as a pod's `vm`
+---@return moonshim.VmHandle?
+---@return moonshim.Err?
+moonshim.vm = err.guarded(function(opts)
+  return require("moonshim.shared_vm").start(opts, { streams = streams, pod_handle = handle_of })
 end)
 
 ---The plan of a goal for a pod that does not exist: names, slots and paths are chosen, nothing is touched. An operator's

@@ -236,7 +236,7 @@ function plan.derive(ledger, spec)
 
   local self = setmetatable({
     owner = spec.owner, goal = spec.goal, reason = spec.reason, ledger = ledger, steps = {}, by_name = {}, settled = {},
-    preference = edit.copy_list(spec.order or {}),
+    preference = edit.copy_list(spec.order or {}), preferences = {},
   }, Plan)
   for r in pairs(set) do
     local end_of_it = spec.goal == "crash" and ledger:killer(r, set)
@@ -263,7 +263,7 @@ end
 
 ---Puts the steps into the printed order, which is total.
 function Plan:arrange()
-  self.steps = graph.sort(self.steps, self.by_name, self.preference)
+  self.steps = graph.sort(self.steps, self.by_name, self.preference, self.preferences)
 end
 
 -- Edits: see plan/edit.lua.

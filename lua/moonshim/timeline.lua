@@ -146,11 +146,16 @@ end
 
 ---Draws the life that a ledger remembers: of a pod that lives, or of one that has ended.
 ---@param ledger moonshim.Ledger
----@param opts { width: integer?, ascii: boolean? }?
+---@param opts { width: integer?, ascii: boolean?, pod: string? }? pod: of this one only, and of the VM
 ---@return string
 function timeline.of(ledger, opts)
   local states, events = {}, {}
+  local function concerns(entry)
+    local id = entry.owner and entry.owner:match("^vm/([^/]+)") or type(entry.detail) == "table" and entry.detail.pod
+    return not (opts and opts.pod) or not id or id == opts.pod
+  end
   for _, entry in ipairs(ledger:history()) do
+    if not concerns(entry) then goto continue end
     if entry.what == "state" then
       states[#states + 1] = { at = entry.at, object = entry.owner, state = entry.detail }
     elseif entry.what == "event" then
@@ -162,6 +167,7 @@ function timeline.of(ledger, opts)
         states[#states + 1] = { at = entry.at, object = object, exit = data }
       end
     end
+    ::continue::
   end
   return timeline.draw(states, { width = opts and opts.width, ascii = opts and opts.ascii, events = events })
 end

@@ -325,7 +325,7 @@ end
 
 function Guest.shutdown_forced(f, r)
   local c = container_of(f, r.ContainerId)
-  if c.init then finish(f, c.init, 137) end
+  if c.init then finish(f, c.init, 137) else c.state = "stopped" end
   return {}
 end
 Guest.shutdown = Guest.shutdown_forced

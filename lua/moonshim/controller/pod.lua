@@ -35,11 +35,13 @@ Pod.life = fsm.define {
   },
 }
 
----@param opts { vm: moonshim.Vm, id: string }
+---@param opts { vm: moonshim.Vm, id: string, policy: moonshim.Policy?, owns_vm: boolean? } policy: of its own, taken; owns_vm:
+---its end is the VM's
 ---@return moonshim.Pod
 function Pod.new(opts)
   local self = setmetatable({
-    vm = opts.vm, id = pod_spec.id(opts.id, "pod id"), owner = "vm/" .. opts.id, members = {}, order = {},
+    vm = opts.vm, policy = opts.policy or opts.vm.policy, owns_vm = opts.owns_vm or false, id = pod_spec.id(opts.id, "pod id"),
+    owner = "vm/" .. opts.id, members = {}, order = {}, ending = task.serial(),
   }, Pod)
   self.log = opts.vm.log:with { pod = opts.id }
   self.network = Network.new { vm = opts.vm, pod = self }
@@ -91,6 +93,7 @@ function Pod:forget(c)
     if id == c.id then table.remove(self.order, i) break end
   end
   self.vm:unclaim(c.id)
+  self.vm:note_state(c.owner, "deleted") -- a failed one, too: a long life must cost no memory
 end
 
 ---Drops the entry of a container that holds nothing.
@@ -179,7 +182,8 @@ function Pod:sandbox_ended()
   self.vm:emit("sandbox-lost", { pod = self.id, container = self.id, message = "the sandbox container ended by itself" })
   if self.vm.policy.pod.on_sandbox_exit() == "stop" then
     task.detach(function()
-      local ok, e = pcall(self.vm.stop, self.vm, { reason = "the sandbox container ended" })
+      local what = self.owns_vm and self.vm or self
+      local ok, e = pcall(what.stop, what, { reason = "the sandbox container ended" })
       if not ok then self.log:error("the pod could not be stopped", { error = e }) end
     end)
   end
@@ -216,7 +220,28 @@ function Pod:close(why)
   end
 end
 
----After a plan that went over this pod: whoever holds nothing any more is deleted.
+---Stops its containers and releases what it holds: one plan, of this pod alone. The VM and its other pods are not touched.
+---Whoever calls while it runs joins it; after a failure the same call goes on where this one stopped.
+---@async
+---@param opts { reason: string?, ladder: table[]?, goal: string? }?
+---@return moonshim.Report? report nil when nothing was left to do
+function Pod:stop(opts)
+  opts = opts or {}
+  if self.machine:is("deleted") then return nil end
+  self:close(opts.reason or "stop")
+  local report = self.vm:release {
+    goal = opts.goal or "stop", owner = self.owner, reason = opts.reason or "stop", ladder = opts.ladder,
+  }
+  self.ending(function()
+    for _, c in ipairs(self:containers()) do -- a create that was under way undoes itself
+      if c.machine:is("creating") then c.queue(function() end) end
+    end
+    self:settle()
+  end)
+  return report
+end
+
+---After a plan that went over this pod: whoever holds nothing any more is deleted, and so is the pod itself.
 ---@async
 function Pod:settle()
   local steps = {}
@@ -224,8 +249,15 @@ function Pod:settle()
     if #self.vm.ledger:under(c.owner) == 0 then steps[#steps + 1] = function() c:released() end end
   end
   task.all(steps)
+  if not self.machine:is("stopping") then return end
+  for _, c in ipairs(self:containers()) do
+    if c.machine:is("new") then self:forget(c) end -- never created
+  end
   self.network:settle()
-  if #self.vm.ledger:under(self.owner) == 0 and #self.order == 0 and self.machine:is("stopping") then self.machine:apply("deleted") end
+  if #self.order > 0 or #self.vm.ledger:under(self.owner) > 0 or self.machine:is("deleted") then return end
+  self.machine:apply("deleted")
+  if self.policy ~= self.vm.policy then self.policy:close() end
+  self.vm:pod_ended(self)
 end
 
 return Pod

@@ -5,6 +5,7 @@
 ---     an exit, whether the guest can still say so or not.
 ---  3. What a release left behind is retried by later operations, and is what a stop still reports at its end.
 local err = require "moonshim.err"
+local events = require "moonshim.events"
 local fsm = require "moonshim.fsm"
 local host = require "moonshim.host"
 local loss = require "moonshim.controller.loss"
@@ -21,7 +22,9 @@ local Process = require "moonshim.controller.process"
 ---@field policy moonshim.Policy
 ---@field log moonshim.Log
 ---@field processes table what can be done with a process: start, wait, drain, signal, resize, close_stdin, pids, ...
----@field main_pod moonshim.Pod? the pod that the operator's script speaks for
+---@field events moonshim.EventSource
+---@field pods table<string, moonshim.Pod> by id; each ends by a plan of its own, or with the VM
+---@field empty_ends boolean? the VM is stopped when its last pod has gone
 local Vm = {}
 Vm.__index = Vm
 
@@ -64,7 +67,7 @@ function Vm.new(opts)
     id = opts.id, world = opts.world, ledger = opts.ledger, policy = opts.policy, cleanup = opts.cleanup,
     log = (opts.log or opts.world.log):with { vm = opts.id },
     files = opts.world.files, processes = require "moonshim.controller.processes",
-    pods = {}, claimed = {}, pending = {}, subscribers = {}, ending = task.serial(),
+    pods = {}, claimed = {}, pending = {}, subscribers = {}, ending = task.serial(), events = events.source(opts.ledger),
   }, Vm)
   self.machine = Vm.life:new {
     id = opts.id,
@@ -81,7 +84,10 @@ end
 ---@param topic string
 ---@param data table
 function Vm:emit(topic, data)
-  if not self.machine:is("ended") then self.ledger:event(topic, data) end
+  if not self.machine:is("ended") then
+    self.ledger:event(topic, data)
+    self.events:added()
+  end
   for listener in pairs(self.subscribers) do
     local ok, e = pcall(listener, topic, data)
     if not ok then self.log:error("a listener of events failed", { topic = topic, error = e }) end
@@ -120,20 +126,67 @@ end
 
 -- Ids --------------------------------------------------------------------------------------------------------------
 
+---Takes a pod id; ids of pods and containers are unique in the VM.
 ---@param id string
+---@param opts { policy: moonshim.Policy?, owns_vm: boolean? }? policy: instead of the VM's, closed with the pod; owns_vm: its
+---end is the VM's
 ---@return moonshim.Pod
-function Vm:new_pod(id)
+function Vm:new_pod(id, opts)
   if self.pods[id] then err.raise("already_exists", "there is a pod %s already", id) end
-  local pod = Pod.new { vm = self, id = id }
+  if self.claimed[id] then err.raise("already_exists", "pod %s has a container %s: no pod can be called so", self.claimed[id].id, id) end
+  if self.machine:is("failed", "lost", "stopping", "ended") then
+    err.raise("failed_precondition", "the VM is %s", self.machine:state())
+  end
+  local pod = Pod.new { vm = self, id = id, policy = opts and opts.policy, owns_vm = opts and opts.owns_vm }
   self.pods[id] = pod
-  self.main_pod = self.main_pod or pod
   self:note_state(pod.owner, "active")
   return pod
+end
+
+---Creates and starts a pod. On failure what it had reached is rolled back, the VM and its other pods go on, and the reason
+---is raised.
+---@async
+---@param spec moonshim.PodSpec
+---@param io fun(name: string): table? arguments of the kind "stdio" for each container
+---@param opts { policy: moonshim.Policy?, made: fun(pod: moonshim.Pod)? }? policy: taken, closed with the pod. made: see Pod:launch
+---@return moonshim.Pod
+function Vm:start_pod(spec, io, opts)
+  local pod
+  local ok, e = xpcall(function()
+    pod = self:new_pod(spec.name, opts)
+    self:settle()
+    pod:launch(spec, io, opts and opts.made and function() opts.made(pod) end)
+  end, err.traceback)
+  if ok then return pod end
+  if pod then
+    task.shield(function()
+      local undone, why = pcall(pod.stop, pod, { goal = "roll_back", reason = "the start failed" })
+      if not undone then self:left_behind(pod.owner, why) end
+    end)
+  elseif opts and opts.policy then
+    opts.policy:close()
+  end
+  error(e, 0)
+end
+
+---A pod has nothing left and is forgotten; called by the pod.
+---@param pod moonshim.Pod
+function Vm:pod_ended(pod)
+  if self.pods[pod.id] ~= pod then return end
+  self.pods[pod.id], self.pending[pod.owner] = nil, nil
+  if not self.empty_ends or next(self.pods) or not self.machine:is("running", "reconnecting", "unreachable") then return end
+  task.detach(function()
+    local ok, e = pcall(self.stop, self, { reason = "its last pod has ended" })
+    if not ok then self.log:error("the VM could not be stopped", { error = e }) end
+  end)
 end
 
 ---Takes a container id for a pod; ids are unique in the VM.
 function Vm:claim(id, pod)
   local holder = self.claimed[id]
+  if not holder and self.pods[id] and self.pods[id] ~= pod then
+    err.raise("already_exists", "there is a pod %s: no container of another pod can be called so", id)
+  end
   if holder then err.raise("already_exists", "pod %s has a container %s already", holder.id, id) end
   if self.machine:is("unreachable") then err.raise("unavailable", "the agent of the VM cannot be reached") end
   if not self.machine:is("running", "reconnecting") then err.raise("failed_precondition", "the VM is %s", self.machine:state()) end
@@ -286,6 +339,8 @@ function Vm:settle()
     if err.is(e, "cancelled") then error(e, 0) end
     if ok then
       self.pending[owner] = nil
+      local pod = self.pods[owner:match("^vm/([^/]+)$")]
+      if pod then pod:settle() end
       self:emit("debt-settled", { owner = owner, message = "what was left behind is released" })
     end
   end
@@ -359,6 +414,7 @@ end
 function Vm:close()
   if self.closed then return end
   self.closed = true
+  self.events:close()
   self.policy:close()
   self.world:close()
   self.ledger:close()

@@ -141,10 +141,14 @@ local function start(world, receipt, ledger, size)
     params.ConsoleSize = { size.rows, size.columns } -- for ours; what other agents pass to their runtime:
     if params.OciProcess then params.OciProcess.consoleSize = { height = size.rows, width = size.columns } end
   end
-  self.starting = true
-  if self.exec == "" then guest:start(self.container) end
-  self.pid = guest:execute(self.container, params, self.ports)
-  self.starting, self.oci_process = nil, nil
+  self.starting, self.answered = true, task.signal() -- stays `starting` when nobody knows what became of it
+  local ok, answer = pcall(function()
+    if self.exec == "" then guest:start(self.container) end
+    return guest:execute(self.container, params, self.ports)
+  end)
+  if ok then self.pid, self.starting, self.oci_process = answer, nil, nil end
+  self.answered:fire()
+  if not ok then error(answer, 0) end
   if ledger then ledger:update(receipt, { pid = self.pid }) else receipt.facts.pid = self.pid end
   task.detach(watch, world, self, guest)
   return self.pid
@@ -205,7 +209,10 @@ local function release(world, facts, step)
         guest_of(world, "shutdown"):shutdown(facts.container, true)
       end)
     end
-    return forget()
+    -- A start that is on its way arrives all the same; only then is it known whether there is something to end.
+    if self and self.answered then self.answered:wait() end
+    pid = self and self.pid
+    if not pid or self.exit then return forget() end
   end
   climb(world, { container = facts.container, pid = pid }, self, step and step.args and step.args.ladder or {})
   return forget()

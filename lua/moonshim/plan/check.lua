@@ -63,7 +63,7 @@ function check.validate(p)
     check_step(p, step)
   end
   check_receipts(p)
-  graph.sort(p.steps, p.by_name, p.preference)
+  graph.sort(p.steps, p.by_name, p.preference, p.preferences)
   return true
 end
 

@@ -24,6 +24,10 @@ local function real(self)
   return rawget(self, "base") or self, rawget(self, "scope")
 end
 
+local function is_below(owner, base)
+  return owner == base or owner:sub(1, #base + 1) == base .. "/"
+end
+
 local function matching(self, what)
   local p, scope = real(self)
   if type(what) ~= "string" then
@@ -31,8 +35,7 @@ local function matching(self, what)
   end
   local steps = {}
   for _, step in ipairs(p.steps) do
-    if (step.kind == what or step.name == what)
-      and (not scope or step.owner == scope or step.owner:sub(1, #scope + 1) == scope .. "/") then
+    if (step.kind == what or step.name == what) and (not scope or is_below(step.owner, scope)) then
       steps[#steps + 1] = step
     end
   end
@@ -197,11 +200,14 @@ local function new_hook(p, hook, owner, many, place)
 end
 
 local function insert(self, what, hook, link)
-  local p = real(self)
+  local p, scope = real(self)
   local groups, owners = by_owner(matching(self, what))
+  -- Two pods' scripts do not know of each other's names.
+  local namesake = scope and type(hook) == "table" and p.by_name[hook.name]
+  local many = #owners > 1 or (namesake and not is_below(namesake.owner, scope))
   local added, hooks = {}, {}
   for _, owner in ipairs(owners) do
-    added[owner] = new_hook(p, hook, owner, #owners > 1, groups[owner][1].place or groups[owner][1].kind)
+    added[owner] = new_hook(p, hook, owner, many, groups[owner][1].place or groups[owner][1].kind)
   end
   for _, step in ipairs(p.steps) do
     hooks[step.owner] = (hooks[step.owner] or 0) + (step.hook and 1 or 0)
@@ -279,13 +285,11 @@ function edit.after(self, what, hook)
   end)
 end
 
----Re-orders kinds where `needs` leaves it free: they share out among themselves the places they have now.
+---Re-orders kinds where `needs` leaves it free: they share out among themselves the places they have now. Of a view only the
+---steps below its owner.
 ---@param kinds string[]
 function edit.order(self, kinds)
   local p, scope = real(self)
-  if scope then
-    err.raise("failed_precondition", "the order of kinds is the whole plan's; a view of %s cannot change it", scope)
-  end
   local listed = {}
   for i, kind in ipairs(kinds) do
     if type(kind) ~= "string" or listed[kind] then
@@ -295,7 +299,7 @@ function edit.order(self, kinds)
   end
   for _, early in ipairs(p.steps) do
     local a = listed[early.kind]
-    if a then
+    if a and (not scope or is_below(early.owner, scope)) then
       graph.walk(p.by_name, early.name, function(name)
         local late = p.by_name[name]
         if a < (listed[late.kind] or 0) then
@@ -305,7 +309,7 @@ function edit.order(self, kinds)
     end
   end
   local order, taken = {}, 0
-  for _, kind in ipairs(p.preference) do
+  for _, kind in ipairs(scope and p.preferences[scope] or p.preference) do
     if listed[kind] then
       taken = taken + 1
       order[#order + 1] = kinds[taken]
@@ -316,7 +320,11 @@ function edit.order(self, kinds)
   for i = taken + 1, #kinds do
     order[#order + 1] = kinds[i]
   end
-  p.preference = order
+  if scope then
+    p.preferences[scope] = order
+  else
+    p.preference = order
+  end
   p:arrange()
 end
 

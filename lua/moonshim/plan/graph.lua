@@ -95,17 +95,34 @@ local function pop(heap, rank)
   return first
 end
 
+local function places(kinds)
+  local place = {}
+  for i, kind in ipairs(kinds) do
+    place[kind] = place[kind] or i
+  end
+  return place
+end
+
 ---The steps in an order that keeps every edge; where those leave a choice, by the preference list of kinds (others
 ---first), then the younger first, then a hook before what it stands before. Raises failed_precondition on a cycle.
 ---@param preference string[] kinds
-function graph.sort(steps, by_name, preference)
-  local place, waits, followers, ready = {}, {}, {}, {}
-  for i, kind in ipairs(preference) do
-    place[kind] = place[kind] or i
+---@param own table<string, string[]>? by owner: the list for steps of that owner and below
+function graph.sort(steps, by_name, preference, own)
+  local general, special, place = places(preference), {}, {}
+  local waits, followers, ready = {}, {}, {}
+  for owner, kinds in pairs(own or {}) do
+    special[owner] = places(kinds)
+  end
+  local function place_of(step)
+    local list, path = nil, next(special) and step.owner
+    while path and not list do
+      list, path = special[path], path:match("^(.*)/[^/]*$")
+    end
+    -- A hook takes the place of the step it was put before (or after).
+    return (list or general)[step.place or step.kind] or 0
   end
   local function rank(a, b)
-    -- A hook takes the place of the step it was put before (or after).
-    local x, y = place[a.place or a.kind] or 0, place[b.place or b.kind] or 0
+    local x, y = place[a], place[b]
     if x ~= y then
       return x < y
     elseif a.seq ~= b.seq then
@@ -114,7 +131,7 @@ function graph.sort(steps, by_name, preference)
     return a.name < b.name
   end
   for _, step in ipairs(steps) do
-    waits[step.name] = 0
+    waits[step.name], place[step] = 0, place_of(step)
     for _, name in ipairs(step.after) do
       if by_name[name] then
         waits[step.name] = waits[step.name] + 1

@@ -139,10 +139,48 @@ local function view_of_step(step, facts)
     on_failure = step.on_failure, guest_path = facts and facts.guest_path }
 end
 
----The owner that the operator's script speaks for: the pod of this VM.
-local function scope_of(vm, owner) return owner:match("^(vm/[^/]+)") or vm.main_pod and vm.main_pod.owner end
+---@class moonshim.Voice an operator's script, and the pod that it speaks for
+---@field policy moonshim.Policy
+---@field op moonshim.Operator
+---@field scope string owner
 
----The specification for plan.derive and plan.execute: default edits first, then the operator's, all of them or none.
+---Whose scripts are heard: those of the pods that go, each for its own pod only.
+---@param vm moonshim.Vm
+---@param request moonshim.Teardown
+---@return moonshim.Voice[]
+local function voices(vm, request)
+  local out = {}
+  if request.plain or request.goal == "crash" then return out end
+  local function add(who, scope)
+    if who.operator then out[#out + 1] = { policy = who, op = who.operator, scope = scope } end
+  end
+  local scope = request.owner:match("^vm/[^/]+")
+  if scope then
+    local pod = vm.pods[scope:match("[^/]+$")]
+    add(pod and pod.policy or vm.policy, scope)
+    return out
+  end
+  local ids = {}
+  for id in pairs(vm.pods) do ids[#ids + 1] = id end
+  table.sort(ids)
+  for _, id in ipairs(ids) do add(vm.pods[id].policy, vm.pods[id].owner) end
+  return out
+end
+
+---What a script may see of a plan: its own pod's steps and the VM's.
+local function view_of(vm, plan, request, scope)
+  local view = { goal = request.goal, reason = request.reason, steps = {} }
+  for _, step in ipairs(plan.steps) do
+    if step.owner == "vm" or step.owner == scope or step.owner:sub(1, #scope + 1) == scope .. "/" then
+      local receipt = vm.ledger:get(step.name)
+      view.steps[#view.steps + 1] = view_of_step(step, receipt and receipt.facts)
+    end
+  end
+  return view
+end
+
+---The specification for plan.derive and plan.execute: default edits first, then those of the operators' scripts, of each
+---script all or none.
 ---`report(topic, message)` hears of fallbacks. The second result must be called when the plan is done.
 ---@param vm moonshim.Vm
 ---@param request moonshim.Teardown
@@ -150,58 +188,64 @@ local function scope_of(vm, owner) return owner:match("^(vm/[^/]+)") or vm.main_
 ---@return table spec
 ---@return fun() done
 function Policy:plan_spec(vm, request, report)
-  local teardown, op = self.teardown, self.operator
-  local ladder = request.ladder and operator.ladder(request.ladder, "ladder") or op and not request.plain and op.stop or nil
-  local defaults_ctx = { goal = request.goal, ladder = ladder, ms = clock.ms }
+  local teardown, heard = self.teardown, voices(vm, request)
+  local given = request.ladder and operator.ladder(request.ladder, "ladder") or nil
   local spec = { owner = request.owner, goal = request.goal, order = teardown.order, reason = request.reason }
   local used = {}
 
   local function default_edits(plan)
-    teardown.edit(plan, defaults_ctx)
+    teardown.edit(plan, { goal = request.goal, ladder = given, ms = clock.ms })
+    for _, voice in ipairs(given and {} or heard) do
+      if voice.op.stop then
+        teardown.edit(plan:only(voice.scope), { goal = request.goal, ladder = voice.op.stop, ms = clock.ms })
+      end
+    end
     execs_follow_init(plan)
   end
 
-  local function edit(plan)
-    default_edits(plan)
-    if not op or request.plain or request.goal == "crash" then return end
-    local scope = scope_of(vm, request.owner)
-    if not scope then return end
-    local ok, problem = pcall(function()
-      local edits = self:collect(vm, plan, request, scope)
-      used[#used + 1] = edits
-      local opts = { owner = scope, order = teardown.order, blocking = request.goal == "stop",
-        run = function(one) return self:hook(vm, one, report) end }
-      local trial = plan_module.derive(vm.ledger, {
-        owner = request.owner, goal = request.goal, order = teardown.order, reason = request.reason,
-      })
-      default_edits(trial)
-      operator.apply(trial, edits, opts)
-      trial:validate()
-      operator.apply(plan, edits, opts)
-    end)
-    if ok then return end
-    if err.is(problem, "cancelled") then error(problem, 0) end
-    local reason = err.from(problem).message
-    report("policy-fallback", { message = reason .. "; the default plan is used", reason = reason, path = op.path })
+  ---One script's edits, tried on a plan that has all that were accepted before.
+  local function consult(voice, plan, accepted)
+    local edits = voice.policy:collect(vm, plan, request, voice.scope)
+    used[#used + 1] = { voice.op, edits }
+    if #edits == 0 then return end
+    local opts = { owner = voice.scope, order = teardown.order, blocking = request.goal == "stop",
+      run = function(one) return voice.policy:hook(vm, one, report) end }
+    local trial = plan_module.derive(vm.ledger, spec)
+    default_edits(trial)
+    for _, earlier in ipairs(accepted) do operator.apply(trial, earlier.edits, earlier.opts) end
+    operator.apply(trial, edits, opts)
+    trial:validate()
+    operator.apply(plan, edits, opts)
+    accepted[#accepted + 1] = { edits = edits, opts = opts }
   end
-  spec.edit = edit
+
+  function spec.edit(plan)
+    default_edits(plan)
+    local accepted = {}
+    for _, voice in ipairs(heard) do
+      local ok, problem = pcall(consult, voice, plan, accepted)
+      if not ok then
+        if err.is(problem, "cancelled") then error(problem, 0) end
+        local reason = err.from(problem).message
+        report("policy-fallback", {
+          pod = voice.scope:match("[^/]+$"), message = reason .. "; the default plan is used", reason = reason, path = voice.op.path,
+        })
+      end
+    end
+  end
 
   return spec, function()
-    for _, edits in ipairs(used) do op:forget(edits) end
+    for _, one in ipairs(used) do one[1]:forget(one[2]) end
   end
 end
 
 ---@private
 ---@async
 function Policy:collect(vm, plan, request, scope)
-  local view = { goal = request.goal, reason = request.reason, steps = {} }
-  for i, step in ipairs(plan.steps) do
-    local receipt = vm.ledger:get(step.name)
-    view.steps[i] = view_of_step(step, receipt and receipt.facts)
-  end
   local data = {
     goal = request.goal, reason = request.reason, pod = scope:match("[^/]+$"), container = request.owner:match("^vm/[^/]+/([^/]+)$"),
   }
+  local view = view_of(vm, plan, request, scope)
   return task.deadline(self.teardown.script_within, self.operator.edits, self.operator, view, data)
 end
 

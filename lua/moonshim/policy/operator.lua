@@ -245,14 +245,14 @@ local function check_scope(plan, edit, scope)
   end
 end
 
-local function reorder(plan, edit, opts)
+local function reorder(own, edit, opts)
   for _, kind in ipairs(edit.kinds) do
     if OF_THE_VM[kind] then err.raise("permission_denied", "%s belongs to the VM; a pod's policy cannot move it", kind) end
     local known = false
     for _, name in ipairs(opts.order) do known = known or name == kind end
     if not known then err.raise("invalid_argument", "there is no kind %s%s", kind, suggest.hint(kind, opts.order)) end
   end
-  plan:order(edit.kinds)
+  own:order(edit.kinds)
 end
 
 ---Applies all edits to a plan, or raises with the place and the reason of the first that is unsafe (then the plan is
@@ -265,7 +265,7 @@ function operator.apply(plan, edits, opts)
   local own = plan:only(opts.owner)
   for _, edit in ipairs(edits) do
     local ok, e = pcall(function()
-      if edit.op == "order" then return reorder(plan, edit, opts) end
+      if edit.op == "order" then return reorder(own, edit, opts) end
       check_scope(plan, edit, opts.owner)
       if edit.op == "tune" then
         own:tune(edit.target, { within = edit.within, retries = edit.retries, backoff = edit.backoff, on_failure = edit.on_failure })

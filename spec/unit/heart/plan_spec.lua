@@ -336,9 +336,22 @@ describe("an edit", function()
     assert.equal(0, view:tune("uvm", { retries = 9 }))
     assert.equal(1, view:before("overlay", hook()))
     assert.equal("vm/pod2/b", step(p, "flush").owner)
-    refused("failed_precondition", view.order, view, { "file" })
     refused("failed_precondition", function() view.steps = {} end)
     assert.equal(tostring(p), tostring(view))
+  end))
+end)
+
+describe("the order of kinds", function()
+  it("may differ from pod to pod in one plan", virtual(function()
+    local L = given()
+    for _, owner in ipairs { "vm/a/c", "vm/b/c" } do
+      for _, kind in ipairs { "file", "boot" } do L:acquire { owner = owner, kind = kind } end
+    end
+    local p = derive(L, "vm", "delete", { order = { "file", "boot" } })
+    assert.equal("file-3 file-1 boot-4 boot-2", names(p))
+    p:only("vm/b"):order { "boot", "file" }
+    assert.equal("boot-4 file-1 file-3 boot-2", names(p))
+    p:validate()
   end))
 end)
 

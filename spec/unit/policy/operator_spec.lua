@@ -155,7 +155,7 @@ describe("a script's edits", function()
 
   it("come once per container, each for its own scratch", virtual(function()
     local f, _, vm = under(FLUSH)
-    given.running(vm.main_pod, FULL, "d")
+    given.running(vm.pods.p, FULL, "d")
     local flushed = {}
     local syncfs = vm.world.guest.syncfs
     vm.world.guest.syncfs = function(guest, path)
@@ -375,7 +375,7 @@ describe("the function of a step that", function()
 
   it("does not know its memory's bounds leaves the engine alone, time after time", virtual(function()
     local f, _, vm = under(hook("seen = seen or {} seen[#seen + 1] = step"))
-    for i = 1, 20 do given.running(vm.main_pod, FULL, "c" .. i):stop() end
+    for i = 1, 20 do given.running(vm.pods.p, FULL, "c" .. i):stop() end
     assert.is_true(vm.policy.operator.script:counts().functions < 10)
     vm:stop()
     assert.same({}, f:leaks())

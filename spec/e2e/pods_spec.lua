@@ -1,0 +1,164 @@
+-- Several pods in one real VM, through the public API.
+local command = require "e2e.command"
+local moonshim = require "moonshim"
+local task = require "moonshim.task"
+
+local FOREVER = { "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done" }
+
+describe("a VM for several pods", function()
+  local check_leaks
+  setup(function() check_leaks = command.leaks() end)
+  teardown(function()
+    check_leaks()
+    command.cleanup()
+  end)
+
+  local function plain(extra)
+    local c = { rootfs = command.root(), args = FOREVER }
+    for key, value in pairs(extra or {}) do c[key] = value end
+    return c
+  end
+
+  local function pod_of(name, containers, more)
+    local spec = { name = name, containers = containers }
+    for k, v in pairs(more or {}) do spec[k] = v end
+    return moonshim.pod(spec)
+  end
+
+  ---Boots a VM, calls fn(vm), stops the VM whatever happened.
+  local function with_vm(fn, opts)
+    moonshim.run(function()
+      opts = opts or {}
+      opts.name, opts.run_dir, opts.die_with_parent = "node", command.run_dir, true
+      local vm = assert(moonshim.vm(opts))
+      local ok, e = pcall(fn, vm)
+      local stopped, why = vm:stop()
+      if not ok then error(e, 0) end
+      assert(stopped, why)
+    end)
+  end
+
+  local function output(container, ...)
+    local p = assert(container:exec { ... })
+    assert.equal(0, p:wait())
+    return (p:output())
+  end
+
+  it("starts and stops them on their own, and each has its own network, hostname and files", function()
+    with_vm(function(vm)
+      local a = assert(vm:start_pod(pod_of("a", { web = plain() }, { network = "none" })))
+      local b = assert(vm:start_pod(pod_of("b", { db = plain(), cache = plain() }, { network = "none" })))
+      assert.equal("a\n", output(a.web, "hostname"))
+      assert.equal("b\n", output(b.db, "hostname"))
+      local function net(c) return output(c, "readlink", "/proc/1/ns/net") end
+      assert.equal(net(b.db), net(b.cache))
+      assert.not_equal(net(a.web), net(b.db))
+      for name, c in pairs { a = a.web, b = b.cache } do
+        assert.equal(name .. "\n", output(c, "cat", "/etc/hostname"))
+        assert.is_truthy(output(c, "cat", "/etc/hosts"):find("%f[%w]" .. name .. "%f[%W]"))
+      end
+      assert(a:stop())
+      assert.equal("running", b.db:state())
+      assert.equal(1, #vm:pods())
+      assert.is_nil(vm:pod "a")
+      assert.equal("b\n", output(b.db, "hostname"))
+      assert(vm:start_pod(pod_of("a", { web = plain { args = { "true" } } }, { network = "none" })))
+    end)
+  end)
+
+  it("leaves nothing of a pod in a VM that lives on, in the guest either [#163]", function()
+    with_vm(function(vm)
+      local keep = assert(vm:start_pod(pod_of("keep", { web = plain() })))
+      local agent = vm._vm.world.uvm.facts.pid
+      local function counts()
+        local n, mounts = 0, command.read(("/proc/%d/mounts"):format(agent))
+        for _ in mounts:gmatch("\n") do n = n + 1 end
+        local listing = {}
+        for _, folder in ipairs { "run/gcs/pods", "run/mounts/scsi", "run/mounts/plan9", "sys/fs/cgroup/memory/pods", "sys/fs/cgroup/pods",
+          "run/moonshim-guest/tmp", "run/moonshim-guest/crun" } do
+          listing[#listing + 1] = folder .. "=" .. #command.list(("/proc/%d/root/%s"):format(agent, folder))
+        end
+        return n .. " mounts, " .. #command.list(("/proc/%d/fd"):format(agent)) .. " descriptors, " .. table.concat(listing, " ")
+      end
+      local function round()
+        local p3 = assert(vm:start_pod(pod_of("p3", {
+          one = { layers = { command.image("base") }, scratch = { size = "16M" }, args = FOREVER }, two = plain { args = { "true" } },
+        })))
+        assert(p3:stop())
+      end
+      round()
+      local before = counts()
+      for _ = 1, 4 do round() end
+      assert.equal(before, counts())
+      assert.equal("running", keep.web:state())
+    end)
+  end)
+
+  it("rolls back a pod that does not come up; the others go on", function()
+    with_vm(function(vm)
+      local a = assert(vm:start_pod(pod_of("a", { web = plain() })))
+      local b, e = vm:start_pod(pod_of("b", { db = plain { args = { "nosuchcmd" } }, ok = plain() }))
+      assert.is_nil(b)
+      assert.is_truthy(e.message:find("nosuchcmd", 1, true), e.message)
+      assert.equal("running", a.web:state())
+      assert(vm:start_pod(pod_of("b", { db = plain() })))
+      local _, twice = vm:start_pod(pod_of("b", { other = plain() }))
+      assert.equal("already_exists", twice.code)
+      local _, taken = vm:start_pod(pod_of("c", { web = plain() }))
+      assert.equal("already_exists", taken.code)
+    end)
+  end)
+
+  it("tells each pod its own events, in order, and late readers what they missed", function()
+    with_vm(function(vm)
+      local a = assert(vm:start_pod(pod_of("a", { web = plain { args = { "sh", "-c", "exit 3" } } })))
+      local b = assert(vm:start_pod(pod_of("b", { db = plain() })))
+      assert.equal(3, a.web:wait())
+      assert(a:stop())
+      local function topics(stream)
+        local out = {}
+        for event in function() return stream:poll() end do
+          assert.not_equal("db", event.data.container)
+          if event.data.container == "web" then out[#out + 1] = event.topic end
+        end
+        return out
+      end
+      assert.same({ "create", "start", "exit", "delete" }, topics(assert(a:follow { since = 0 })))
+      local heard
+      local listener = task.spawn(function()
+        local stream = assert(b:follow())
+        heard = stream:next()
+        stream:close()
+      end)
+      task.sleep(1)
+      assert.equal(0, assert(b.db:exec { "true" }):wait())
+      listener:join()
+      assert.equal("exec-added", heard.topic)
+      assert.is_truthy(a:timeline():find("web", 1, true))
+      assert.is_nil(a:timeline():find("db", 1, true))
+    end)
+  end)
+
+  it("ends with its last pod when that was asked for", function()
+    moonshim.run(function()
+      local vm = assert(moonshim.vm { name = "node", run_dir = command.run_dir, ends_with_last_pod = true, die_with_parent = true })
+      local a = assert(vm:start_pod(pod_of("a", { web = plain() })))
+      assert(a:stop())
+      assert(vm:wait())
+      assert(vm:stop())
+      assert.equal("ended", vm:state())
+    end)
+  end)
+
+  it("answers wrong requests with an error that says what is wrong", function()
+    local _, e = moonshim.vm { nmae = "x" }
+    assert.equal("invalid_argument", e.code)
+    assert.is_truthy(e.message:find("name", 1, true))
+    _, e = moonshim.vm { name = "a/b" }
+    assert.equal("invalid_argument", e.code)
+    with_vm(function(vm)
+      local _, wrong = vm:start_pod(pod_of("a", { web = plain() }), { policie = "x" })
+      assert.is_truthy(wrong.message:find("policy", 1, true))
+    end)
+  end)
+end)
