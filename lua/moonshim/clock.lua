@@ -76,7 +76,9 @@ function clock.real()
     end
     uv.update_time()
     timer = timer or assert(uv.new_timer())
-    timer:start(math.max(0, due - self.now()), 0, function() end)
+    -- A timer that is due before the loop looks for events fires first; without the stop it would wait for those all the
+    -- same, for ever when nothing else happens.
+    timer:start(math.max(0, due - self.now()), 0, function() uv.stop() end)
     uv.run("once")
     timer:stop()
     return true

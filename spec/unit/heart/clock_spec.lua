@@ -72,3 +72,19 @@ describe("the heap of timers", function()
     assert.is_nil(next(kept))
   end)
 end)
+
+describe("the real clock", function()
+  it("comes back when time is up, although something else that waits never happens", function()
+    local uv = require "luv"
+    local c = clock.real()
+    local never = uv.new_async(function() end)
+    local late = uv.new_timer() -- so that a failure is one, and no hang
+    local fired = false
+    late:start(5000, 0, function() fired = true end)
+    for _ = 1, 20 do assert.is_true(c.pass(c.now())) end
+    late:close()
+    never:close()
+    c.close()
+    assert.is_false(fired)
+  end)
+end)
