@@ -76,7 +76,6 @@ end
 ---@async
 local function guest_lost(vm, guest, e)
   local since, kind = task.now(), "bridge"
-  guest:expect() -- until it is decided
   local told = false
   local function tell(apply)
     if vm.machine:can(apply) then vm.machine:apply(apply) end
@@ -108,6 +107,7 @@ end
 ---@param vm moonshim.Vm
 function loss.watch(vm)
   local uvm, guest = vm.world.uvm, vm.world.guest
+  guest:expect() -- what is asked after a loss waits until it is decided
   vm.world.await_guest = function() return guest:wait_open() end
   task.detach(function() uvm_ended(vm, uvm:wait()) end)
   task.detach(function()

@@ -10,7 +10,7 @@
 --            4. the client outlives its connections. What was under way when one breaks fails with `unavailable`; what is
 --               asked afterwards waits while a new one is expected, and fails at once when none is. Request ids never
 --               start again.
--- States     open --lost--> lost --expect--> expected --reconnect--> open; lost, expected --give_up--> lost;
+-- States     open --lost--> lost (expected, when somebody decides about losses) --expect--> expected --reconnect--> open; lost, expected --give_up--> lost;
 --            any --close--> closed
 -- See        spec/unit/guest/client_spec.lua
 local classify = require "moonshim.classify"
@@ -113,8 +113,9 @@ function Client:enter(state)
   turn:fire()
 end
 
---- From here on what is asked waits for a new connection. Only after a loss.
+--- From here on what is asked without a connection waits for a new one: somebody decides about losses.
 function Client:expect()
+  self.expects = true
   if self.state == "lost" then self:enter "expected" end
 end
 
@@ -193,7 +194,7 @@ function Client:lost(e)
   if self.state ~= "open" then return end
   self.lost_error = err.new("unavailable", "the guest connection is lost: " .. one_line(e and e.message or "closed"),
     { origin = "shim", op = "bridge" })
-  self:enter "lost"
+  self:enter(self.expects and "expected" or "lost")
   self.lost_signal:fire(self.lost_error)
 end
 
@@ -285,8 +286,6 @@ function Client:negotiate()
   if type(capabilities) ~= "table" or capabilities.GuestDefinedCapabilities == nil then
     err.raise("protocol", "negotiate: the guest's answer has no GuestDefinedCapabilities")
   end
-  self.extensions = {}
-  for _, name in ipairs(type(answer.Extensions) == "table" and answer.Extensions or {}) do self.extensions[name] = true end
   self.capabilities = type(capabilities.GuestDefinedCapabilities) == "table" and capabilities.GuestDefinedCapabilities or {}
   self.extensions = {}
   for _, name in ipairs(type(answer.Extensions) == "table" and answer.Extensions or {}) do self.extensions[name] = true end

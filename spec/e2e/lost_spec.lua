@@ -1,0 +1,236 @@
+local command = require "e2e.command"
+
+-- Connections that break and agents that die, on real containers. Where a connection is to break, the program's own side is
+-- closed over whatever is on its way: core's bridge:cut() and io:cut().
+describe("a real pod", function()
+  local moonshim, task, uv, check_leaks
+  setup(function()
+    command.root()
+    moonshim = require "moonshim"
+    task = require "moonshim.task"
+    uv = require "luv"
+    check_leaks = command.leaks()
+  end)
+  after_each(function() check_leaks() end)
+  teardown(function() command.cleanup() end)
+
+  local serial = 0
+  local function file(text)
+    serial = serial + 1
+    return command.write("stream-" .. serial, text or "")
+  end
+
+  local function script(text) return { rootfs = command.root(), args = { "/bin/sh", "-c", text } } end
+
+  local IDLE = "trap 'exit 0' TERM; while :; do sleep 0.05; done"
+
+  ---Starts the pod, calls fn(pod, vm), stops the pod whatever happened.
+  local function with_pod(containers, io, fn)
+    moonshim.run(function()
+      local pod = assert(moonshim.start(moonshim.pod { name = "lost", containers = containers }, { run_dir = command.run_dir, io = io }))
+      local ok, e = pcall(fn, pod, pod._vm)
+      local stopped, why = pod:stop()
+      if not ok then error(e, 0) end
+      assert(stopped, why)
+    end)
+  end
+
+  ---Looks again after every turn of the loop; the limit is far above what is needed.
+  local function until_(what, met)
+    local ok, e = pcall(task.deadline, "60s", function()
+      while not met() do task.sleep(1) end
+    end)
+    if not ok then error(("no %s: %s"):format(what, tostring(e)), 2) end
+  end
+
+  local function cut(vm)
+    local guest = vm.world.guest
+    local before = guest.generation
+    guest.bridge:cut()
+    until_("loss", function() return guest.state ~= "open" end)
+    return function() until_("new connection", function() return guest.generation > before end) end
+  end
+
+  local function io_of(process) return process.stdio.value.io end
+
+  ---The pid on this machine of a process of the VM.
+  local function outside(vm, pid)
+    for _, name in ipairs(command.list("/proc")) do
+      local groups = name:find("^%d+$") and command.read("/proc/" .. name .. "/cgroup")
+      if groups and groups:find(vm.world.uvm.facts.cgroup, 1, true) then
+        local seen = (command.read("/proc/" .. name .. "/status") or ""):match("NSpid:%s+%d+%s+(%d+)")
+        if seen == tostring(pid) then return tonumber(name) end
+      end
+    end
+    error(("no process %d in the VM"):format(pid))
+  end
+
+  local function numbers(n)
+    local lines = {}
+    for i = 1, n do lines[i] = ("line %d of a counter"):format(i) end
+    return table.concat(lines, "\n") .. "\n"
+  end
+
+  local COUNT = "i=0; while [ $i -lt %d ]; do i=$((i+1)); echo line $i of a counter; done; exit 7"
+
+  local function opened(path, flags, fn)
+    local fd = assert(uv.fs_open(path, flags, 384))
+    local ok, e = pcall(fn, fd)
+    uv.fs_close(fd)
+    if not ok then error(e, 0) end
+  end
+
+  it("goes on when its bridge is cut while a container prints a counter: no line is lost, and the exit is its own", function()
+    local path = file()
+    opened(path, "w", function(fd)
+      with_pod({ main = script(COUNT:format(60000)) }, { main = { stdout = { fd = fd } } }, function(pod, vm)
+        local init = pod.main._container.init
+        for i = 1, 5 do
+          until_("output", function() return init.code or io_of(init):counts().stdout > i * 100000 end)
+          cut(vm)()
+        end
+        assert.equal(7, pod.main:wait())
+        assert.equal("running", vm.machine:state())
+        local topics = {}
+        for _, event in ipairs(pod:events()) do topics[event.topic] = (topics[event.topic] or 0) + 1 end
+        assert.equal(5, topics["guest-lost"])
+        assert.equal(5, topics["guest-back"])
+        assert.equal(1, topics.exit - (topics["sandbox-exit"] or 0))
+      end)
+    end)
+    assert.equal(numbers(60000), command.read(path))
+  end)
+
+  it("loses and doubles no byte when the sockets of a container's streams are cut again and again", function()
+    local path, errors = file(), file()
+    opened(path, "w", function(out)
+      opened(errors, "w", function(err)
+        local text = "i=0; while [ $i -lt 40000 ]; do i=$((i+1)); echo line $i of a counter; echo line $i of a counter >&2; done; exit 7"
+        with_pod({ main = script(text) }, { main = { stdout = { fd = out }, stderr = { fd = err } } }, function(pod)
+          local init = pod.main._container.init
+          for i = 1, 8 do
+            until_("output", function() return init.code or io_of(init) == nil or io_of(init):counts().stdout > i * 50000 end)
+            if init.code then break end
+            io_of(init):cut(i % 2 == 0 and "stdout" or "stderr")
+          end
+          assert.equal(7, pod.main:wait())
+        end)
+      end)
+    end)
+    assert.equal(numbers(40000), command.read(path))
+    assert.equal(numbers(40000), command.read(errors))
+  end)
+
+  it("carries 24 MiB through a container and back while stdin, stdout and the bridge are cut", function()
+    local block = {}
+    for i = 1, 4096 do block[i] = ("%08x"):format(i * 2654435761 & 0xffffffff) end
+    local text = table.concat(block):rep(768)
+    local from, to = file(text), file()
+    opened(from, "r", function(stdin)
+      opened(to, "w", function(stdout)
+        with_pod({ main = { rootfs = command.root(), args = { "/bin/cat" } } },
+          { main = { stdin = { fd = stdin }, stdout = { fd = stdout } } }, function(pod, vm)
+          local init = pod.main._container.init
+          for i = 1, 12 do
+            until_("output", function() return init.code or io_of(init) == nil or io_of(init):counts().stdout > i * 1500000 end)
+            if init.code then break end
+            if i % 4 == 0 then cut(vm)() else io_of(init):cut(i % 4 == 1 and "stdin" or "stdout") end
+          end
+          assert.equal(0, pod.main:wait())
+        end)
+      end)
+    end)
+    assert.is_true(text == command.read(to), "what came back is not what went in")
+  end)
+
+  it("learns an exit that happened while nobody was connected, of an init and of an exec", function()
+    with_pod({ a = script "exec sleep 600", b = script(IDLE) }, nil, function(pod, vm)
+      local e = assert(pod.b:exec { "sleep", "600" })
+      local pids = { pod.a._container.init.pid, e.pid }
+      local first = vm.world.guest
+      local back = cut(vm)
+      -- While the agent waits to call again: its processes end by a hand from outside.
+      for _, pid in ipairs(pids) do uv.kill(outside(vm, pid), "sigkill") end
+      back()
+      assert.equal(first, vm.world.guest)
+      assert.equal(137, pod.a:wait())
+      assert.equal(137, e:wait())
+      assert.equal(0, assert(pod.b:exec { "true" }):wait())
+    end)
+  end)
+
+  it("can do everything after its bridge was cut, and in the middle of things", function()
+    with_pod({ a = script(IDLE), b = script(IDLE) }, nil, function(pod, vm)
+      local back = cut(vm)
+      local p = assert(pod.a:exec { "sh", "-c", "echo waited; exit 4" }) -- asked for while nobody is there
+      assert.equal(4, p:wait())
+      assert.equal("waited\n", p:output())
+      back()
+      assert(pod.a:pids())
+      cut(vm)
+      assert(pod.a:kill("TERM"))
+      assert.equal(0, pod.a:wait())
+      cut(vm)
+    end) -- the stop, too, begins without a connection
+  end)
+
+  it("is released within seconds when its agent is killed with -9; every container has one exit, 255 and a reason", function()
+    local containers = {
+      a = { layers = { command.image("base"), command.image("app") }, scratch = { size = "16M" }, args = { "/bin/sh", "-c", IDLE } },
+      b = script(IDLE),
+    }
+    with_pod(containers, nil, function(pod, vm)
+      local e = assert(pod.b:exec { "sleep", "600" })
+      uv.kill(vm.world.uvm.facts.pid, "sigkill")
+      local from = task.now()
+      for _, process in ipairs { pod.a._container.init, pod.b._container.init, e._process } do
+        local code, reason = process:wait()
+        assert.equal(255, code)
+        assert.is_string(reason)
+      end
+      until_("release", function() return #vm.ledger:all() == 0 end)
+      assert.is_true(task.now() - from < 20000)
+      assert.equal("stopped", pod.a:state())
+      local exits = {}
+      for _, event in ipairs(pod:events()) do
+        if event.topic == "exit" then
+          local key = event.data.container .. "/" .. event.data.exec
+          assert.is_nil(exits[key], key)
+          exits[key] = event.data.code
+        end
+      end
+      assert.equal(255, exits["a/"])
+      assert.equal(255, exits["b/"])
+      assert.equal(255, exits["b/" .. e.id])
+    end)
+  end)
+
+  it("answers about its state while its agent hangs, and is stopped all the same", function()
+    with_pod({ a = script(IDLE) }, nil, function(pod, vm)
+      local pid = vm.world.uvm.facts.pid
+      uv.kill(pid, "sigstop")
+      assert.equal("running", pod.a:state())
+      local stats, e = pod.a:pids()
+      assert.is_nil(stats)
+      assert.equal("deadline_exceeded", e.code)
+      assert.equal("running", pod.a:state())
+      assert(pod:stop { ladder = { { "TERM", wait = "100ms" } } })
+      assert.equal("ended", vm.machine:state())
+    end)
+  end)
+
+  it("driven by moonshim run ends with 255 when the agent of its VM is killed with -9, and leaves nothing", function()
+    local process = command.spawn(command.program, command.run_args({ "/bin/sh", "-c", "echo up; sleep 600" },
+      { "--name", "beheaded", "--layer", command.image("base"), "--scratch", "16M" }))
+    process:wait_for("up\n")
+    local killed = command.execute("/bin/sh", { "-c", [[
+      for p in /proc/[0-9]*; do
+        tr '\0' ' ' <$p/cmdline 2>/dev/null | grep -q "^[^ ]*moonshim-guest boot --root-dir $DIR/" || continue
+        for c in $(cat $p/task/*/children); do kill -KILL $c && exit 0; done
+      done; exit 1]] }, { env = { DIR = command.run_dir } })
+    assert.equal(0, killed.code, killed.err)
+    local result = process:wait()
+    assert.equal(255, result.code)
+    assert.same({}, command.list(command.run_dir))
+  end)
+end)
