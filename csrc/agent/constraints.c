@@ -143,7 +143,7 @@ static void freezer_done(void *ctx)
         msh_fail(&k->err, MSH_ABORTED, "freeze: the container is being ended");
         k->err.hresult = MSH_HR_INVALID_STATE;
     }
-    if (k->err.code == MSH_OK)
+    if (k->err.code == MSH_OK && c != NULL)
         c->frozen = k->frozen;
     finish(k);
 }

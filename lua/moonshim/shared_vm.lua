@@ -75,7 +75,9 @@ VmHandle.start_pod = err.guarded(function(self, spec, opts)
   if spec.host ~= self._host then
     err.raise("invalid_argument", "pod %s asks for the host %s, but the VM is one of %s", spec.name, spec.host, self._host)
   end
-  if next(spec.vm) then err.raise("invalid_argument", "pod %s asks for a size of the VM, which it shares: give it to moonshim.vm", spec.name) end
+  if next(spec.vm) then
+    err.raise("invalid_argument", "pod %s asks for a size of the VM, which it shares: give it to moonshim.vm", spec.name)
+  end
   local script = opts.policy or spec.policy
   local policy = script and require("moonshim.policy").load { operator = script } or nil
   local io_of, given_away = self._parts.streams(opts.io)
