@@ -35,6 +35,10 @@ function Terminal:size()
   if rows and (rows > 0 or columns > 0) then return { rows = rows, columns = columns } end
 end
 
+---Whether it has hung up: its window was closed, or its connection is gone. Nobody sees or types anything any more.
+---@return boolean
+function Terminal:gone() return not self.core.terminal.is(self.fd) end
+
 ---@private
 function Terminal:on(signal, fn)
   local handle = assert(require("luv").new_signal())

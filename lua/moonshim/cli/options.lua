@@ -115,7 +115,8 @@ forwarded to the command; a pod from a file is stopped by them. A second INT kil
 
 With -t the command has a terminal, and all that it prints comes on standard output. -it is for working in it: your
 terminal passes every key on until the command ends, and has its modes back then. -t alone passes no keys, so Ctrl-C is
-the signal INT, as without -t. TERM is "xterm" unless --env TERM=NAME (or --env TERM, for yours) says otherwise.
+the signal INT, as without -t. When your terminal goes away the command is stopped. TERM is "xterm" unless --env TERM=NAME
+(or --env TERM, for yours) says otherwise.
 
 Exit status: the command's; 128 + n when signal n ended it or stopped the pod; 127 command not found; 126 command not
 executable; 125 when moonshim itself failed, with one line on standard error. A pod file's pod gives the first status

@@ -150,7 +150,8 @@ function Run:live()
   return 0
 end
 
----A signal came in. A command gets it; a pod from a file is stopped by it; whoever insists gets more.
+---A signal came in. A command gets it; a pod from a file is stopped by it, and a command whose terminal is gone; whoever
+---insists gets more.
 function Run:signal(name)
   if name == "sigint" then self.ints = self.ints + 1 end
   local insists = name == "sigint" and self.ints or 1
@@ -163,7 +164,7 @@ function Run:signal(name)
     self.pod:terminate()
   elseif insists == 2 then
     self.pod:kill("KILL")
-  elseif self.found.file then
+  elseif self.found.file or (name == "sighup" and self.terminal and self.terminal:gone()) then
     self.stopped_by = SIGNALS[name]
     task.detach(function() self.pod:stop() end) -- Run:live joins it, and reports how it went
   else
