@@ -283,6 +283,7 @@ function Guest.execute(f, r)
     return { ProcessId = f.next_pid }
   end
   local c = container_of(f, r.ContainerId)
+  f.asked = params -- by the newest start
   local exec = params.OciProcess
   if not exec and c.state ~= "created" then refuse(nil, INVALID_STATE, "not created") end
   local args = exec and exec.args or c.document.OciSpecification.process.args
