@@ -37,6 +37,7 @@ int msh_agent_main(const msh_agent_options *o)
     msh_list_init(&a.externals);
     msh_list_init(&a.bundles);
     msh_list_init(&a.shares);
+    msh_list_init(&a.pending);
     msh_list_init(&a.networks);
     int rc = uv_loop_init(&loop);
     if (rc != 0)

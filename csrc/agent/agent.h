@@ -13,11 +13,13 @@
 #include "agent/streams.h"
 #include "agent/tasks.h"
 #include "base/list.h"
+#include "base/time.h"
 #include <uv.h>
 
 #define MSH_REQUESTS_MAX 16384u /* in flight, waits included */
 
 typedef struct msh_bridge msh_bridge;
+typedef struct msh_ended msh_ended;
 
 typedef struct msh_agent_options {
     const char *sockets;  /* folder of the host's sockets, one per port */
@@ -38,6 +40,8 @@ typedef struct msh_agent {
     msh_node bundles;    /* layers.h */
     msh_node shares;     /* share.c */
     msh_node networks;   /* network.c */
+    msh_node pending;    /* msh_request, oldest first */
+    msh_ended *ended;    /* ended.h; NULL until there is one */
     uint64_t serial;     /* owners of streams, names of folders */
     size_t requests;
     size_t n_externals;
@@ -51,7 +55,8 @@ typedef struct msh_request {
     uint64_t id;
     json_t *body;
     const char *container, *activity; /* in body */
-    msh_node node;                    /* for whoever keeps it: waits of a process */
+    msh_time since;
+    msh_node node; /* in agent->pending */
 } msh_request;
 
 /* Runs the agent for ever; gives the exit status when it could not start. */
@@ -79,6 +84,7 @@ void msh_on_wait(msh_request *r);           /* process.c */
 void msh_on_signal(msh_request *r);         /* process.c */
 void msh_on_resize(msh_request *r);         /* process.c */
 void msh_on_modify(msh_request *r);         /* modify.c */
+void msh_on_dump_stacks(msh_request *r);    /* dump.c */
 /* A frame of the host; dispatch.c. `negotiated` belongs to the connection. */
 void msh_dispatch(msh_agent *a, uint32_t type, uint64_t id, msh_slice body, bool *negotiated);
 #endif

@@ -27,6 +27,7 @@ struct msh_bridge {
     uv_write_t write;
     state state;
     bool negotiated, writing, told;
+    uint64_t connection;
     msh_frame_decoder decoder;
     msh_buf out, in_flight;
     json_t *notices; /* array: made while there was no connection */
@@ -189,6 +190,7 @@ static void on_timer(uv_timer_t *t)
         return;
     }
     b->state = OPEN;
+    b->connection++;
     b->negotiated = b->told = false;
     msh_buf_init(&b->out, OUT_MAX);
     msh_buf_init(&b->in_flight, OUT_MAX);
@@ -219,6 +221,11 @@ msh_code msh_bridge_open(msh_agent *a, msh_bridge **out, msh_err *err)
     uv_timer_start(&b->timer, on_timer, 0, 0);
     *out = b;
     return MSH_OK;
+}
+
+uint64_t msh_bridge_connection(const msh_bridge *b)
+{
+    return b->connection;
 }
 
 void msh_bridge_respond(msh_bridge *b, uint32_t request_type, uint64_t id, json_t *body)

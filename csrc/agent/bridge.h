@@ -9,6 +9,8 @@
 #include "agent/agent.h"
 
 msh_code msh_bridge_open(msh_agent *a, msh_bridge **out, msh_err *err);
+/* Counts connections: the number of the present one, or of the last while there is none. */
+uint64_t msh_bridge_connection(const msh_bridge *b);
 /* All take `body`. */
 void msh_bridge_respond(msh_bridge *b, uint32_t request_type, uint64_t id, json_t *body);
 void msh_bridge_notify(msh_bridge *b, json_t *body);

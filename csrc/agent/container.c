@@ -2,6 +2,7 @@
 #include "agent/bridge.h"
 #include "agent/cgroup.h"
 #include "agent/constraints.h"
+#include "agent/ended.h"
 #include "agent/log.h"
 #include "agent/oom.h"
 #include "agent/reply.h"
@@ -40,6 +41,7 @@ void msh_container_free(msh_container *c)
         msh_streams_forget(c->agent->streams, p->owner);
         msh_process_free(p);
     }
+    msh_ended_forget(c->agent, c->id);
     for (int i = 0; i < 3; i++)
         msh_fd_close(&c->stdio[i]);
     msh_oom_end(c);

@@ -21,6 +21,7 @@ static const struct {
               {MSH_GCS_RESIZE_CONSOLE, msh_on_resize},
               {MSH_GCS_GET_PROPERTIES, msh_on_get_properties},
               {MSH_GCS_MODIFY_SETTINGS, msh_on_modify},
+              {MSH_GCS_DUMP_STACKS, msh_on_dump_stacks},
               {MSH_GCS_DELETE_CONTAINER_STATE, msh_on_delete_state}};
 
 bool msh_is_null_container(const char *id)
@@ -36,6 +37,7 @@ void msh_port_path(const msh_agent *a, uint32_t port, char *out, size_t size)
 static void release(msh_request *r)
 {
     r->agent->requests--;
+    msh_list_remove(&r->node);
     json_decref(r->body);
     free(r);
 }
@@ -137,6 +139,8 @@ static msh_request *receive(msh_agent *a, uint32_t type, uint64_t id, msh_slice 
     r->type = type;
     r->id = id;
     r->container = r->activity = "";
+    r->since = msh_now();
+    msh_list_push(&a->pending, &r->node);
     a->requests++;
     r->body = msh_json_parse(body, "request", err);
     if (r->body == NULL) {

@@ -10,14 +10,26 @@
 #include "wire/gcs.h"
 #include <string.h>
 
+/* To take a policy that nobody enforces would be a lie to whoever relies on it. */
+static void refuse_policy(msh_request *r, const json_t *settings)
+{
+    (void)settings;
+    msh_refuse(r, MSH_HR_NOT_IMPLEMENTED,
+               "this agent enforces no security policy; confidential UVMs need another one");
+}
+
 static const struct {
     const char *resource;
     void (*add)(msh_request *, const json_t *);
     void (*remove)(msh_request *, const json_t *);
-} resources[] = {
-    {"MappedVirtualDisk", msh_disk_add, msh_disk_remove},  {"SCSIDevice", NULL, msh_scsi_remove},
-    {"MappedDirectory", msh_share_add, msh_share_remove},  {"Network", msh_network_add, msh_network_remove},
-    {"CombinedLayers", msh_layers_add, msh_layers_remove}, {"VPCIDevice", msh_vpci_add, NULL}};
+} resources[] = {{"MappedVirtualDisk", msh_disk_add, msh_disk_remove},
+                 {"SCSIDevice", NULL, msh_scsi_remove},
+                 {"MappedDirectory", msh_share_add, msh_share_remove},
+                 {"Network", msh_network_add, msh_network_remove},
+                 {"CombinedLayers", msh_layers_add, msh_layers_remove},
+                 {"VPCIDevice", msh_vpci_add, NULL},
+                 {"SecurityPolicy", refuse_policy, refuse_policy},
+                 {"SecurityPolicyFragment", refuse_policy, refuse_policy}};
 
 void msh_on_modify(msh_request *r)
 {

@@ -1,5 +1,6 @@
 #include "agent/process.h"
 #include "agent/constraints.h"
+#include "agent/ended.h"
 #include "agent/container.h"
 #include "agent/log.h"
 #include "agent/oom.h"
@@ -141,6 +142,8 @@ void msh_process_free(msh_process *p)
     }
     if (p->kind == MSH_EXTERNAL)
         p->agent->n_externals--;
+    if (p->exited && p->collected && p->kind != MSH_INIT)
+        msh_ended_keep(p->agent, p->container == NULL ? NULL : p->container->id, p->pid, p->code);
     if (p->container != NULL && p->container->init == p)
         p->container->init = NULL;
     msh_list_remove(&p->node);
@@ -172,9 +175,19 @@ void msh_on_wait(msh_request *r)
         msh_refuse(r, MSH_HR_INVALID_JSON, in.bad);
         return;
     }
-    msh_process *p = named(r, pid);
-    if (p == NULL)
+    msh_container *owner = NULL;
+    bool inside = !msh_is_null_container(r->container);
+    uint32_t code;
+    if (inside && (owner = msh_container_of(r)) == NULL)
         return;
+    msh_process *p = msh_process_find(r->agent, owner, pid);
+    if (p == NULL) {
+        if (msh_ended_find(r->agent, inside ? r->container : NULL, pid, &code))
+            answer_code(r, code);
+        else
+            msh_refuse(r, MSH_HR_NOT_FOUND, NULL);
+        return;
+    }
     if (p->exited) {
         msh_container *c = p->container;
         bool init = p->kind == MSH_INIT;

@@ -130,7 +130,7 @@ function gcs.boot(opts)
     next_port = STDIO,
     input = "",
     answers = {},
-    notifications = {},
+    notifications = {}, extras = {},
     shares = {},
     streams = {},
   }, Vm)
@@ -189,6 +189,8 @@ function Vm:cut()
     self.input = self.input:sub(size + 1)
     if kind == gcs.types.notification then
       self.notifications[#self.notifications + 1] = body
+    elseif kind >> 28 == 3 then
+      self.extras[#self.extras + 1] = { kind = kind, body = body }
     else
       assert(not self.answers[id], "two answers to one request")
       self.answers[id] = { kind = kind, body = body }
@@ -359,6 +361,11 @@ end
 local NAMES = { stdin = "StdIn", stdout = "StdOut", stderr = "StdErr" }
 local FLAGS = { stdin = "CreateStdInPipe", stdout = "CreateStdOutPipe", stderr = "CreateStdErrPipe" }
 
+---Listens for a stream, the first time or again.
+function Vm:listen(stream)
+  stream.server = listen(self:socket(stream.port), function(pipe) stream:receive(pipe) end)
+end
+
 ---Sends ExecuteProcess with the wanted streams ({ "stdout", ... }). Returns the result, the body and the streams by name.
 ---Nobody listens for the stream `deaf`.
 function Vm:execute(container, params, wanted, deaf)
@@ -367,7 +374,8 @@ function Vm:execute(container, params, wanted, deaf)
     local port = self.next_port
     self.next_port = port + 1
     local stream = setmetatable({ name = name, text = "" }, Stream)
-    if name ~= deaf then stream.server = listen(self:socket(port), function(pipe) stream:receive(pipe) end) end
+    stream.port = port
+    if name ~= deaf then self:listen(stream) end
     ports[NAMES[name]], params[FLAGS[name]], streams[name] = port, true, stream
     table.insert(self.streams, stream)
   end
