@@ -416,6 +416,12 @@ methods.follow = err.guarded(function(self, opts)
   }
 end)
 
+---What the VM is doing, as text: states, calls that wait, processes, streams; inside, too, when its agent answers.
+---@async
+---@return string?
+---@return moonshim.Err?
+methods.dump = err.guarded(function(self) return require("moonshim.controller.dump").of(self._vm) end)
+
 ---The life of the pod as a picture.
 ---@param opts { width: integer?, ascii: boolean? }?
 ---@return string

@@ -331,6 +331,8 @@ function Guest.shutdown_forced(f, r)
 end
 Guest.shutdown = Guest.shutdown_forced
 
+function Guest.dump_stacks(f) return { GuestStacks = f.guest_says or "" } end
+
 function Guest.properties(f, r)
   local c = container_of(f, r.ContainerId)
   local list = {}

@@ -28,6 +28,10 @@ function processes.signal(vm, receipt, number) process.signal(vm.world, receipt,
 ---@async
 function processes.resize(vm, receipt, rows, columns) process.resize(vm.world, receipt, rows, columns) end
 
+---Bytes moved so far by each stream.
+---@return { stdin: integer?, stdout: integer?, stderr: integer? }
+function processes.counts(vm, receipt) return stdio.counts(vm.world, receipt) end
+
 function processes.close_stdin(vm, receipt) stdio.close_stdin(vm.world, receipt) end
 
 ---@async
