@@ -234,7 +234,8 @@ static void closing(msh_streams *s, msh_stream_one *x)
 void msh__stream_event(msh_streams *s, uint64_t data, uint32_t events)
 {
     uintptr_t word = (uintptr_t)(data & ~SINK);
-    msh_stream_one *x = (msh_stream_one *)word; /* NOLINT(performance-no-int-to-ptr): epoll carries one word */
+    /* NOLINTNEXTLINE(performance-no-int-to-ptr): epoll carries one word */
+    msh_stream_one *x = (msh_stream_one *)word;
     bool sink = (data & SINK) != 0;
     if (x->state == STREAM_CLOSING) {
         closing(s, x);
