@@ -29,21 +29,33 @@ static uint64_t taken(const msh_stream_one *x)
     return x->moved + (x->piped ? x->pump.held_n : 0);
 }
 
-/* Its open file lives on in other descriptors, and would keep its registration. */
-static void leave_terminal(msh_stream_one *x)
+/* Before a descriptor is closed. A registration ends with the open file, not with the descriptor, and that lives on: of a
+ * terminal in other descriptors, of anything in a child between its fork and its exec. The event would name a stream
+ * that is gone. */
+static void unwatch(const msh_stream_one *x, int fd)
 {
-    if (x->terminal)
-        epoll_ctl(x->epoll, EPOLL_CTL_DEL, x->input ? x->to : x->from, NULL);
+    if (fd >= 0)
+        epoll_ctl(x->epoll, EPOLL_CTL_DEL, fd, NULL);
+}
+
+static void unwatch_both(const msh_stream_one *x)
+{
+    if (x->piped) {
+        unwatch(x, msh_pump_in(&x->pump));
+        unwatch(x, msh_pump_out(&x->pump));
+    }
+    unwatch(x, x->from);
+    unwatch(x, x->to);
 }
 
 void msh__stream_end(msh_stream_one *x)
 {
     if (x->input && x->words && x->from >= 0)
         msh_word_say(x->from, MSH_WORD_NO_MORE, taken(x)); /* so that the close is not taken for a break */
+    unwatch_both(x);
     if (x->piped)
         msh_pump_free(&x->pump);
     x->piped = false;
-    leave_terminal(x);
     msh_fd_close(&x->from);
     msh_fd_close(&x->to);
     x->state = STREAM_CLOSED;
@@ -92,9 +104,11 @@ void msh__stream_give_up_later(msh_stream_one *x, msh_time now)
 static void redial(msh_stream_one *x)
 {
     if (x->input) {
+        unwatch(x, x->from);
         msh_fd_close(&x->from);
         msh_pump_new_in(&x->pump, -1);
     } else {
+        unwatch(x, x->to);
         msh_fd_close(&x->to);
         msh_pump_new_out(&x->pump, -1);
     }
@@ -166,7 +180,8 @@ static void finish_output(msh_streams *s, msh_stream_one *x)
         lost(s, x);
         return;
     }
-    leave_terminal(x);
+    unwatch(x, msh_pump_in(&x->pump));
+    unwatch(x, x->from);
     msh_fd_close(&x->from);
     msh_pump_new_in(&x->pump, -1);
     x->pump.ended = true; /* what is kept may have to be sent once more */
