@@ -91,6 +91,25 @@ static int live_root(pid_t init)
     return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
+/* Whether a process has ended or is on its way out, reaped or not. With it goes its pid namespace, and the runtime then
+ * fails in a dozen ways that tell nothing: no memory for a fork, no such process, a broken socket. */
+static bool is_ending(pid_t pid)
+{
+    enum { PF_EXITING = 0x4 };
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    msh_fd_close(&fd);
+    text[n > 0 ? n : 0] = '\0';
+    const char *rest = strrchr(text, ')'); /* the name before it may hold anything */
+    char state = 'X';
+    unsigned flags = 0;
+    if (rest == NULL || sscanf(rest + 1, " %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2)
+        return true;
+    return state == 'Z' || state == 'X' || (flags & PF_EXITING) != 0;
+}
+
 static msh_code exec_user(exec_job *x, int root, msh_err *err)
 {
     json_t *user = msh_json_get(x->process, "user");
@@ -156,6 +175,10 @@ static void exec_work(void *ctx)
     if (rc != MSH_OK) {
         msh_stdio_close(x->sock);
         msh_stdio_close(x->mine);
+    }
+    if (rc != MSH_OK && is_ending(x->init)) {
+        msh_fail(err, MSH_FAILED_PRECONDITION, "the container has ended");
+        err->hresult = MSH_HR_SYSTEM_STOPPED;
     }
 }
 
