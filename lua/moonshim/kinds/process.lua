@@ -249,7 +249,7 @@ return kind.define("process", {
   end,
   --- Sends a signal; raises `gone` when the guest knows no such process any more.
   signal = function(world, receipt, number)
-    local self = receipt.value
+    local self = receipt.value or err.raise("gone", "process of container %s is released", receipt.facts.container)
     local how = classify.release({ op = "signal", alive = world.alive }, function()
       guest_of(world, "signal"):signal(self.container, self.pid, number)
     end)
@@ -257,7 +257,7 @@ return kind.define("process", {
   end,
   --- Sets the size of its terminal; raises `gone` when the guest knows no such process any more.
   resize = function(world, receipt, rows, columns)
-    local self = receipt.value
+    local self = receipt.value or err.raise("gone", "process of container %s is released", receipt.facts.container)
     local how = classify.release({ op = "resize", alive = world.alive }, function()
       guest_of(world, "resize"):resize(self.container, self.pid, rows, columns)
     end)

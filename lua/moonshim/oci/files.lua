@@ -23,12 +23,16 @@ end
 local function wait(start, ...)
   local args = table.pack(...)
   return task.await(function(resume)
+    local over = false
     args[args.n + 1] = function(e, value)
+      over = true -- luv has forgotten the request, even when the wait was just interrupted
       if e then return resume.fail(failure(e)) end
       resume(value)
     end
     local request = err.try(start(table.unpack(args, 1, args.n + 1)))
-    return function() request:cancel() end
+    return function()
+      if not over then request:cancel() end
+    end
   end)
 end
 
@@ -47,10 +51,13 @@ end
 
 function files.blank(path)
   local uv = require "luv"
-  local fd = wait(uv.fs_open, path, "r", 0)
-  local ok, head = pcall(wait, uv.fs_read, fd, HEAD, 0)
-  wait(uv.fs_close, fd)
-  if not ok then error(head, 0) end
+  local head = task.shield(function() -- else a cancel in between loses the descriptor
+    local fd = wait(uv.fs_open, path, "r", 0)
+    local ok, text = pcall(wait, uv.fs_read, fd, HEAD, 0)
+    wait(uv.fs_close, fd)
+    if not ok then error(text, 0) end
+    return text
+  end)
   return not head:find "[^%z]"
 end
 
