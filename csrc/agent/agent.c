@@ -3,6 +3,8 @@
 #include "agent/fs.h"
 #include "agent/log.h"
 #include "agent/paths.h"
+#include "agent/spawn.h"
+#include "sys/fd.h"
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,11 +27,21 @@ static msh_code open_parts(msh_agent *a, msh_err *err)
     return rc;
 }
 
+/* A stream is several descriptors, and a pod may have hundreds of containers. */
+static void open_many(void)
+{
+    uint64_t before = msh_fd_limit_raise();
+    const char *told = getenv("MOONSHIM_NOFILE"); /* the shim's, from before it did the same */
+    uint64_t soft = told == NULL ? 0 : strtoull(told, NULL, 10);
+    msh_spawn_files(soft != 0 ? soft : before);
+}
+
 int msh_agent_main(const msh_agent_options *o)
 {
     static uv_loop_t loop;
     msh_agent a = {.loop = &loop, .options = *o};
     msh_err err = {0};
+    open_many();
     umask(0); /* every mode here is meant as it is written */
     signal(SIGPIPE, SIG_IGN);
     setenv("UV_THREADPOOL_SIZE", "16", 0);

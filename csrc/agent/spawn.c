@@ -11,6 +11,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+static uint64_t files; /* soft limit of descriptors, 0 = as the agent's; set once, before any child */
+
+void msh_spawn_files(uint64_t soft)
+{
+    files = soft;
+}
+
 /* In the child: only calls that are safe after fork in a program with threads. */
 static void child(const msh_spawn *s, const sigset_t *mask, int told)
 {
@@ -33,6 +40,7 @@ static void child(const msh_spawn *s, const sigset_t *mask, int told)
             close(i);
     syscall(SYS_close_range, 3u, ~0u, 4u /* CLOSE_RANGE_CLOEXEC: `told` lives until exec has worked */);
     umask(022);
+    msh_fd_limit_set(files);
     setsid();
     if (s->terminal && ioctl(0, TIOCSCTTY, 0) != 0)
         goto fail;

@@ -7,6 +7,7 @@
 #define MSH_AGENT_SPAWN_H
 #include "base/err.h"
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #define MSH_SPAWN_NULL   (-1) /* /dev/null */
@@ -21,6 +22,8 @@ typedef struct msh_spawn {
     int fd[3];               /* borrowed, numbered 3 and up; or one of the two above */
 } msh_spawn;
 
+/* How many descriptors children may open: as many as the agent might, before it took all it could get. */
+void msh_spawn_files(uint64_t soft);
 /* The caller holds what keeps the child from being reaped before it is known (agent/reap.h). */
 msh_code msh_spawn_run(const msh_spawn *s, pid_t *pid, msh_err *err);
 /* Absolute path of an executable `name`: itself when it has a slash, else from the folders of `path` (colons). */

@@ -2,7 +2,10 @@
  *
  * MOONSHIM_LUA=<dir> takes our Lua from that folder of a source tree instead, for development. */
 #include "shim/embedded.h"
+#include "sys/fd.h"
+#include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,8 +28,17 @@ static const char *face_of(const char *argv0)
     return faces[0].module;
 }
 
+/* Every stream of every container is a descriptor or two here. What we start gets the old limit, by way of the agent. */
+static void open_many(void)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%" PRIu64, msh_fd_limit_raise());
+    setenv("MOONSHIM_NOFILE", text, 1);
+}
+
 int main(int argc, char **argv)
 {
+    open_many();
     const char *tree = getenv("MOONSHIM_LUA");
     msh_program program = {
         .argc = argc,

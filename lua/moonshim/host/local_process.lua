@@ -87,6 +87,14 @@ local function parse(line)
   return { pid = pid, start_time = start_time }
 end
 
+-- The limit of descriptors that we had before we took more is what containers start with.
+local function boot_environment()
+  local env = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" }
+  local soft = os.getenv "MOONSHIM_NOFILE"
+  if soft and soft:find "^%d+$" then env[2] = "MOONSHIM_NOFILE=" .. soft end
+  return env
+end
+
 --- Starts the agent's boot program and waits for its line. `on_exit(code, signal)` comes when it ends, at any time.
 --- The caller's deadline ends the wait; then boot is killed (pid 1 is not: see kill_tree).
 ---@async
@@ -106,7 +114,7 @@ function process.boot(args, on_exit)
     handle, pid = uv().spawn(program, {
       args = args,
       stdio = { nil, out, nil },
-      env = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" },
+      env = boot_environment(),
       cwd = "/",
       detached = true, -- the terminal's Ctrl-C is not for the VM
     }, function(code, signal)
