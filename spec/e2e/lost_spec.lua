@@ -27,7 +27,9 @@ describe("a real pod", function()
   ---Starts the pod, calls fn(pod, vm), stops the pod whatever happened.
   local function with_pod(containers, io, fn)
     moonshim.run(function()
-      local pod = assert(moonshim.start(moonshim.pod { name = "lost", containers = containers }, { run_dir = command.run_dir, io = io }))
+      local alone = containers.main ~= nil
+      local pod = assert(moonshim.start(moonshim.pod { name = "lost", sandbox = not alone, containers = containers },
+        { run_dir = command.run_dir, io = io }))
       local ok, e = pcall(fn, pod, pod._vm)
       local stopped, why = pod:stop()
       if not ok then error(e, 0) end
@@ -141,6 +143,23 @@ describe("a real pod", function()
       end)
     end)
     assert.is_true(text == command.read(to), "what came back is not what went in")
+  end)
+
+  it("carries a terminal through cuts of its streams", function()
+    local path = file()
+    opened(path, "w", function(out)
+      with_pod({ web = script(IDLE) }, nil, function(pod)
+        local e = assert(pod.web:exec { "/bin/sh", "-c", COUNT:format(20000), tty = true, stdout = { fd = out } })
+        local p = e._process
+        for i = 1, 6 do
+          until_("output", function() return p.code or io_of(p) == nil or io_of(p):counts().stdout > i * 50000 end)
+          if p.code then break end
+          io_of(p):cut "stdout"
+        end
+        assert.equal(7, e:wait())
+      end)
+    end)
+    assert.equal((numbers(20000):gsub("\n", "\r\n")), command.read(path))
   end)
 
   it("learns an exit that happened while nobody was connected, of an init and of an exec", function()
