@@ -36,12 +36,27 @@ static void open_many(void)
     msh_spawn_files(soft != 0 ? soft : before);
 }
 
+/* With the UVM's memory at its limit, a container shall go and not the agent, whose end would be everybody's. */
+static void protect(void)
+{
+    int before = 0;
+    FILE *f = fopen("/proc/self/oom_score_adj", "r+e");
+    if (f != NULL && fscanf(f, "%d", &before) == 1 && before > -900) {
+        rewind(f);
+        if (fprintf(f, "-900\n") > 0 && fflush(f) == 0)
+            msh_spawn_oom_score(before);
+    }
+    if (f != NULL)
+        fclose(f);
+}
+
 int msh_agent_main(const msh_agent_options *o)
 {
     static uv_loop_t loop;
     msh_agent a = {.loop = &loop, .options = *o};
     msh_err err = {0};
     open_many();
+    protect();
     umask(0); /* every mode here is meant as it is written */
     signal(SIGPIPE, SIG_IGN);
     setenv("UV_THREADPOOL_SIZE", "16", 0);

@@ -227,6 +227,35 @@ msh_code msh_cgroups_mount(const msh_cgroups *c, const char *root, msh_err *err)
     return MSH_OK;
 }
 
+/* v2: the cgroups below `dir` get every controller that it has itself. */
+static void hand_down(const char *dir)
+{
+    char path[640], list[512];
+    snprintf(path, sizeof path, "%s/cgroup.controllers", dir);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, list, sizeof list - 1);
+    msh_fd_close(&fd);
+    list[n > 0 ? n : 0] = '\0';
+    snprintf(path, sizeof path, "%s/cgroup.subtree_control", dir);
+    char *save = NULL;
+    for (char *s = strtok_r(list, " \n", &save); s != NULL; s = strtok_r(NULL, " \n", &save)) {
+        char text[80];
+        snprintf(text, sizeof text, "+%.70s", s);
+        msh_fs_poke(path, text); /* one that cannot be delegated is not needed */
+    }
+}
+
+/* v2: so that `path` itself has them, everything above it hands its controllers down. */
+static void hand_down_to(const char *tree, const char *path)
+{
+    char at[640];
+    path += strspn(path, "/");
+    for (size_t n = strcspn(path, "/"); path[n] == '/'; n += 1 + strcspn(path + n + 1, "/")) {
+        snprintf(at, sizeof at, "%s/%.*s", tree, (int)n, path);
+        hand_down(at);
+    }
+}
+
 msh_code msh_cgroups_delegate(msh_err *err)
 {
     if (!is_v2(CGROUP_ROOT))
@@ -235,20 +264,7 @@ msh_code msh_cgroups_delegate(msh_err *err)
         return msh_fail_errno(err, errno, "make the agent's cgroup");
     if (msh_fs_poke(CGROUP_ROOT "/gcs/cgroup.procs", "0") != 0)
         return msh_fail_errno(err, errno, "join the agent's cgroup");
-    char list[512];
-    int fd = open(CGROUP_ROOT "/cgroup.controllers", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, list, sizeof list - 1);
-    msh_fd_close(&fd);
-    if (n <= 0)
-        return MSH_OK;
-    list[n] = '\0';
-    char *save = NULL;
-    for (char *s = strtok_r(list, " \n", &save); s != NULL; s = strtok_r(NULL, " \n", &save)) {
-        char text[80];
-        snprintf(text, sizeof text, "+%.70s", s);
-        msh_fs_poke(CGROUP_ROOT "/cgroup.subtree_control",
-                    text); /* one that cannot be delegated is not needed */
-    }
+    hand_down(CGROUP_ROOT);
     return MSH_OK;
 }
 
@@ -367,6 +383,8 @@ static void create_one(const char *dir, const char *tree, void *arg)
     snprintf(t.name, sizeof t.name, "%.60s", strrchr(tree, '/') + 1);
     if (a->rc == MSH_OK)
         a->rc = make_below(&t, a->path, a->err);
+    if (a->rc == MSH_OK && is_v2(tree))
+        hand_down_to(tree, a->path);
 }
 
 msh_code msh_inner_cgroup_create(const char *path, msh_err *err)

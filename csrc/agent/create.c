@@ -5,10 +5,10 @@
 #include "agent/effects.h"
 #include "agent/fs.h"
 #include "agent/layers.h"
-#include "agent/limits.h"
 #include "agent/oom.h"
 #include "agent/paths.h"
 #include "agent/program.h"
+#include "agent/resources.h"
 #include "agent/shares.h"
 #include "agent/stdio.h"
 #include "agent/world.h"
@@ -143,7 +143,7 @@ static void create_work(void *ctx)
         snprintf(pod, sizeof pod, "/pods/%s", c->what.sandbox);
         rc = msh_inner_cgroup_create(pod, err);
         if (rc == MSH_OK)
-            rc = msh_limits_apply(msh_json_get(msh_json_get(k->spec, "linux"), "resources"), pod, err);
+            rc = msh_resources_limit(msh_json_get(msh_json_get(k->spec, "linux"), "resources"), pod, err);
     }
     if (rc == MSH_OK)
         rc = make(k, root, err);

@@ -345,3 +345,11 @@ msh_code msh_resources_apply(const msh_resources *l, const msh_cg *cg, msh_err *
         add(&c, "pids", "pids.max", l->pids.value, 1);
     return carry_out(&c, err);
 }
+
+msh_code msh_resources_limit(const json_t *resources, const char *path, msh_err *err)
+{
+    msh_resources l;
+    msh_cg cg = msh_cg_inner(path);
+    msh_code rc = msh_resources_read(resources, &l, err);
+    return rc != MSH_OK ? rc : msh_resources_apply(&l, &cg, err);
+}

@@ -18,6 +18,13 @@ void msh_spawn_files(uint64_t soft)
     files = soft;
 }
 
+static char oom_score[16]; /* "" = as the agent's; set once, before any child */
+
+void msh_spawn_oom_score(int score)
+{
+    snprintf(oom_score, sizeof oom_score, "%d", score);
+}
+
 /* In the child: only calls that are safe after fork in a program with threads. */
 static void child(const msh_spawn *s, const sigset_t *mask, int told)
 {
@@ -38,6 +45,9 @@ static void child(const msh_spawn *s, const sigset_t *mask, int told)
     for (int i = 0; i < 3; i++)
         if (s->fd[i] == MSH_SPAWN_CLOSED)
             close(i);
+    int oom = oom_score[0] == '\0' ? -1 : open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (oom >= 0 && write(oom, oom_score, strlen(oom_score)) < 0)
+        goto fail;
     syscall(SYS_close_range, 3u, ~0u, 4u /* CLOSE_RANGE_CLOEXEC: `told` lives until exec has worked */);
     umask(022);
     msh_fd_limit_set(files);

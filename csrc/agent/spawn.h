@@ -24,6 +24,8 @@ typedef struct msh_spawn {
 
 /* How many descriptors children may open: as many as the agent might, before it took all it could get. */
 void msh_spawn_files(uint64_t soft);
+/* How ready the kernel is to kill children when memory is short: the agent's own, from before it protected itself. */
+void msh_spawn_oom_score(int score);
 /* The caller holds what keeps the child from being reaped before it is known (agent/reap.h). */
 msh_code msh_spawn_run(const msh_spawn *s, pid_t *pid, msh_err *err);
 /* Absolute path of an executable `name`: itself when it has a slash, else from the folders of `path` (colons). */

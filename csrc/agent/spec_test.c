@@ -1,6 +1,5 @@
 /* From the host's spec to the runtime's, for each kind of container, with a made-up UVM. */
 #include "agent/json.h"
-#include "agent/limits.h"
 #include "agent/spec.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -486,52 +485,6 @@ static void specs_that_are_none_are_refused_by_name(void **state)
     done(&f);
 }
 
-static void limits_of(const char *text, bool v2, char *out, size_t size)
-{
-    msh_limits l = {0};
-    json_t *o = json_loads(text, 0, NULL);
-    msh_err err = {0};
-    size_t n = 0;
-    out[0] = '\0';
-    if (msh_limits_plan(o, v2, &l, &err) != MSH_OK)
-        snprintf(out, size, "refused %s", err.msg);
-    for (size_t i = 0; i < l.n; i++)
-        n += (size_t)snprintf(out + n, size - n, "%s=%s ", l.item[i].file, l.item[i].text);
-    json_decref(o);
-}
-
-static void limits_become_files_of_a_cgroup(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *text, *v1, *v2;
-    } rows[] = {
-        {"{}", "", ""},
-        {"{\"memory\":{\"limit\":1048576}}", "memory.limit_in_bytes=1048576 ", "memory.max=1048576 "},
-        {"{\"memory\":{\"limit\":-1,\"swap\":0}}", "memory.limit_in_bytes=-1 ", "memory.max=max "},
-        {"{\"cpu\":{\"shares\":1024}}", "cpu.shares=1024 ", "cpu.weight=39 "},
-        {"{\"cpu\":{\"shares\":1}}", "cpu.shares=2 ", "cpu.weight=1 "},
-        {"{\"cpu\":{\"shares\":262144}}", "cpu.shares=262144 ", "cpu.weight=10000 "},
-        {"{\"cpu\":{\"quota\":50000,\"period\":200000}}", "cpu.cfs_period_us=200000 cpu.cfs_quota_us=50000 ",
-         "cpu.max=50000 200000 "},
-        {"{\"cpu\":{\"quota\":-1}}", "cpu.cfs_quota_us=-1 ", "cpu.max=max 100000 "},
-        {"{\"cpu\":{\"cpus\":\"0-1\"}}", "cpuset.cpus=0-1 ", "cpuset.cpus=0-1 "},
-        {"{\"pids\":{\"limit\":8}}", "pids.max=8 ", "pids.max=8 "},
-        {"{\"pids\":{\"limit\":-1}}", "pids.max=max ", "pids.max=max "},
-    };
-    char out[256];
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        limits_of(rows[i].text, false, out, sizeof out);
-        assert_string_equal(out, rows[i].v1);
-        limits_of(rows[i].text, true, out, sizeof out);
-        assert_string_equal(out, rows[i].v2);
-    }
-    limits_of("{\"memory\":{\"limit\":\"1G\"}}", false, out, sizeof out);
-    assert_non_null(strstr(out, "limit"));
-    limits_of("{\"cpu\":[]}", false, out, sizeof out);
-    assert_non_null(strstr(out, "cpu"));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -549,7 +502,6 @@ int main(void)
         cmocka_unit_test(every_kind_has_its_user_looked_up),
         cmocka_unit_test(a_host_network_takes_the_namespace_away),
         cmocka_unit_test(specs_that_are_none_are_refused_by_name),
-        cmocka_unit_test(limits_become_files_of_a_cgroup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

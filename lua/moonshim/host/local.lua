@@ -27,6 +27,8 @@ Uvm.__index = Uvm
 
 -- How long boot may take to say that pid 1 runs, when nobody set a shorter deadline; milliseconds.
 local BOOT_WITHIN = 30000
+-- Boot ends when its child has, and has a few folders to remove then.
+local BOOT_ENDS_WITHIN = 2000
 -- A loop device whose last mount is just going is let go within this time.
 local DETACH_WITHIN = 5000
 -- Connections that wait for an accept; more are a broken guest.
@@ -119,6 +121,7 @@ local function new(facts, document)
     listeners = {},
     shares = shares.new(),
     ended = task.signal(),
+    boot_gone = task.signal(),
     log = facts.run_dir .. "/agent.log",
   }, Uvm)
 end
@@ -265,7 +268,10 @@ function Uvm:start()
     self.shares:serve(("%s/%d"):format(self:socket_dir(), layout.PLAN9_PORT))
     local args = { "boot", "--root-dir", self.facts.run_dir, "--id", self.facts.id, "--cgroup", self.facts.cgroup, "--log", self.log }
     if self.document.ShouldTerminateOnLastHandleClosed then args[#args + 1] = "--die-with-parent" end
-    local ok, line = pcall(task.deadline, BOOT_WITHIN, process.boot, args, function(code, signal) self.boot_exit = { code, signal } end)
+    local ok, line = pcall(task.deadline, BOOT_WITHIN, process.boot, args, function(code, signal)
+      self.boot_exit = { code, signal }
+      self.boot_gone:fire()
+    end)
     if not ok then
       local e = err.from(line)
       self:end_with { reason = "failed", message = e.message }
@@ -273,7 +279,7 @@ function Uvm:start()
       local tail = err.is(e, "deadline_exceeded") and self:tail()
       error(tail and err.new(e.code, e.message .. "; the agent's last words: " .. tail) or e, 0)
     end
-    self.facts.pid, self.facts.start_time = line.pid, line.start_time
+    self.facts.pid, self.facts.start_time, self.booted = line.pid, line.start_time, true
     self:watch()
     limits.apply(self.facts.cgroup, self.document, process.cpus())
     return { pid = line.pid, start_time = line.start_time }
@@ -303,6 +309,8 @@ function Uvm:terminate()
   self.terminating = true
   as_host("terminate", function()
     driver.terminate(self.facts)
+    -- Boot clears the control groups, too, a moment after its child; it must not meet those of the next VM of this name.
+    if self.booted and not self.boot_exit then pcall(task.deadline, BOOT_ENDS_WITHIN, self.boot_gone.wait, self.boot_gone) end
     self:end_with { reason = "terminated" }
     self:close()
   end)

@@ -1,0 +1,159 @@
+local cjson = require "cjson"
+local gcs = require "support.gcs"
+local uv = require "luv"
+
+local describe_as_root = uv.getuid() == 0 and describe or pending
+
+-- Limits, statistics, the freezer and want of memory, as a host sees them in frames.
+describe_as_root("the agent asked about resources", function()
+  local vm, folder, root, container_root
+
+  setup(function()
+    folder = assert(uv.fs_mkdtemp "/tmp/moonshim-agent-root.XXXXXX")
+    root = gcs.busybox_root(folder, "busybox")
+  end)
+  teardown(function()
+    gcs.sh("rm -rf " .. folder)
+    assert.same(gcs.NOTHING, gcs.holdings())
+  end)
+  after_each(function() vm:stop() end)
+
+  local function boot(extensions)
+    vm = gcs.boot()
+    local answer = vm:must("negotiate", "", { MinimumVersion = 4, MaximumVersion = 4, Extensions = extensions })
+    container_root = select(2, vm:share("1", root))
+    return answer
+  end
+
+  local OURS = { "OutOfMemory", "ContainerFreezer", "SomethingElse" }
+
+  local function running(line, resources)
+    vm:create("c1", gcs.spec(container_root, { "sh", "-c", line }, { linux = {
+      namespaces = { { type = "pid" }, { type = "mount" }, { type = "ipc" }, { type = "uts" } }, resources = resources,
+    } }))
+    return vm:start "c1"
+  end
+
+  local function modify(resource, settings)
+    local result, body = vm:call("modify", "c1", { Request = { RequestType = "Update", ResourceType = resource, Settings = settings } })
+    return result, body.ErrorMessage
+  end
+
+  local function properties(...)
+    local body = vm:must("properties", "c1", { Query = cjson.encode { PropertyTypes = { ... } } })
+    return cjson.decode(body.Properties)
+  end
+
+  describe("by a host that knows nothing of extensions", function()
+    it("answers the negotiation as ever, and never sends more than an exit", function()
+      assert.is_nil(boot(nil).Extensions)
+      local pid = running("exec tail /dev/zero", { memory = { limit = 32 << 20 } })
+      assert.equal(137, vm:wait("c1", pid))
+      gcs.until_ready("the exit", function() return #vm.notifications > 0 end)
+      assert.same({}, vm.extras)
+    end)
+  end)
+
+  describe("by a host that asks for extensions", function()
+    it("grants those that it knows", function()
+      local granted = boot(OURS).Extensions
+      table.sort(granted)
+      assert.same({ "ContainerFreezer", "OutOfMemory" }, granted)
+    end)
+
+    it("tells of want of memory before the wait is answered", function()
+      boot(OURS)
+      local pid = running("exec tail /dev/zero", { memory = { limit = 32 << 20 } })
+      assert.equal(137, vm:wait("c1", pid))
+      local news = vm.extras[1]
+      assert.equal(0x30180101, news.kind)
+      assert.same({ "c1", "OutOfMemory", 1, 32 << 20 }, { news.body.ContainerId, news.body.Type, news.body.Kills, news.body.Limit })
+    end)
+  end)
+
+  it("tells it each time of the same id, and keeps no descriptor (known-bugs 66)", function()
+    boot(OURS)
+    local function descriptors() return tonumber(vm:inside "ls /proc/1/fd | wc -l") end
+    local before
+    for i = 1, 12 do
+      local pid = running("exec tail /dev/zero", { memory = { limit = 32 << 20 } })
+      assert.equal(137, vm:wait("c1", pid))
+      vm:must("delete_state", "c1")
+      assert.equal(i, #vm.extras)
+      before = math.min(before or math.huge, descriptors())
+    end
+    local now
+    for _ = 1, 50 do -- streams of the program that counts may be counted, too
+      now = math.min(now or math.huge, descriptors())
+      if now <= before then break end
+    end
+    assert.equal(before, now)
+  end)
+
+  it("applies constraints or names what it cannot", function()
+    boot()
+    running("sleep 600", { memory = { limit = 64 << 20 }, pids = { limit = -1 }, cpu = { quota = -1 } }) -- known-bugs 147
+    assert.equal(0, (modify("ContainerConstraints", { Linux = { memory = { limit = 96 << 20 }, pids = { limit = 9 }, devices = { {} } } })))
+    local s = properties("Statistics").LCOWMetrics
+    assert.same({ 96 << 20, 9 }, { s.memory.usage.limit, s.pids.limit })
+    for text, settings in pairs {
+      ["blockIO"] = { Linux = { blockIO = { weight = 10 } } },
+      ["memory.limit"] = { Linux = { memory = { limit = "1G" } } },
+      ["cpu.period"] = { Linux = { cpu = { period = 5 } } },
+      ["Linux"] = { Windows = {} },
+    } do
+      local result, message = modify("ContainerConstraints", settings)
+      assert.not_equal(0, result)
+      assert.is_truthy(message:find(text, 1, true), message)
+    end
+    assert.equal(0x80004005, (modify("SomethingElse", {})))
+    assert.equal(96 << 20, properties("Statistics").LCOWMetrics.memory.usage.limit)
+  end)
+
+  it("answers no query with nothing, several with all", function()
+    boot()
+    local pid = running "sleep 600 & sleep 600 & wait"
+    assert.same("{}", vm:must("properties", "c1", {}).Properties)
+    gcs.until_ready("three processes", function() return #properties("ProcessList").ProcessList == 3 end)
+    local both = properties("ProcessList", "Statistics", "Memory", "SystemGUID")
+    assert.is_true(both.LCOWMetrics.cpu.usage.total > 0)
+    local found = false
+    for _, entry in ipairs(both.ProcessList) do found = found or entry.ProcessId == pid end
+    assert.is_true(found)
+    assert.equal(0x80004005, (vm:call("properties", gcs.NULL, {})))
+    assert.equal(0xc037010d, (vm:call("properties", "c1", { Query = "nonsense" })))
+  end)
+
+  it("freezes and thaws, and kills what is frozen (known-bugs 24)", function()
+    boot(OURS)
+    vm:create("c1", gcs.spec(container_root, { "sleep", "600" }))
+    assert.equal(0x80370105, (modify("ContainerFreezer", { State = "Frozen" }))) -- it was not started
+    local pid = vm:start "c1"
+    assert.equal(0xc037010d, (modify("ContainerFreezer", { State = "Cold" })))
+    assert.equal(0, (modify("ContainerFreezer", { State = "Frozen" })))
+    assert.equal(0, (modify("ContainerFreezer", { State = "Frozen" }))) -- again is fine
+    assert.equal(0x80370105, (vm:execute("c1", { OciProcess = { args = { "true" }, cwd = "/" } }, {})))
+    assert.equal(0, (modify("ContainerFreezer", { State = "Thawed" })))
+    assert.equal(0, (modify("ContainerFreezer", { State = "Thawed" })))
+    assert.equal(0, (modify("ContainerFreezer", { State = "Frozen" })))
+    vm:must("signal", "c1", { ProcessId = pid, Options = { Signal = 9 } })
+    assert.equal(137, vm:wait("c1", pid))
+    assert.equal(0xc0370110, (modify("ContainerFreezer", { State = "Frozen" })))
+    vm:must("delete_state", "c1")
+  end)
+
+  it("shuts down though a container is frozen", function()
+    boot(OURS)
+    running "sleep 600"
+    assert.equal(0, (modify("ContainerFreezer", { State = "Frozen" })))
+    vm:request("shutdown_forced", gcs.NULL)
+    gcs.until_ready("the end", function() return vm.boot_code end)
+  end)
+
+  it("sizes the limit of all containers by the memory of the VM", function()
+    boot()
+    running "sleep 600"
+    local result, body = vm:call("modify", gcs.NULL, { Request = { RequestType = "Update", ResourceType = "PodCgroupMemoryLimit" } })
+    assert.equal(0, result, body.ErrorMessage)
+  end)
+end)
