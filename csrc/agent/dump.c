@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define TEXT_MAX  (1u << 20)
+#define TEXT_PEER (48u << 10) /* for hosts that drop the connection at long frames (PROTOCOL.md) */
 #define STACK_MAX 4096
 
 typedef struct dump {
@@ -145,7 +146,7 @@ void msh_on_dump_stacks(msh_request *r)
     }
     const msh_agent *a = r->agent;
     d->request = r;
-    msh_buf_init(&d->text, TEXT_MAX);
+    msh_buf_init(&d->text, a->resumes ? TEXT_MAX : TEXT_PEER);
     say(d, "moonshim-guest %s, connection %llu\n", MSH_VERSION,
         (unsigned long long)msh_bridge_connection(a->bridge));
     requests(d, a);
