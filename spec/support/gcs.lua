@@ -191,8 +191,6 @@ function Vm:cut()
       self.notifications[#self.notifications + 1] = body
     elseif kind >> 28 == 3 then
       self.extras[#self.extras + 1] = { kind = kind, body = body }
-    elseif kind >> 28 == 3 then
-      self.extras[#self.extras + 1] = { kind = kind, body = body }
     else
       assert(not self.answers[id], "two answers to one request")
       self.answers[id] = { kind = kind, body = body }
