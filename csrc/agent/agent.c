@@ -27,15 +27,6 @@ static msh_code open_parts(msh_agent *a, msh_err *err)
     return rc;
 }
 
-/* A stream is several descriptors, and a pod may have hundreds of containers. */
-static void open_many(void)
-{
-    uint64_t before = msh_fd_limit_raise();
-    const char *told = getenv("MOONSHIM_NOFILE"); /* the shim's, from before it did the same */
-    uint64_t soft = told == NULL ? 0 : strtoull(told, NULL, 10);
-    msh_spawn_files(soft != 0 ? soft : before);
-}
-
 /* With the UVM's memory at its limit, a container shall go and not the agent, whose end would be everybody's. */
 static void protect(void)
 {
@@ -48,6 +39,15 @@ static void protect(void)
     }
     if (f != NULL)
         fclose(f);
+}
+
+/* A stream is several descriptors, and a pod may have hundreds of containers. */
+static void open_many(void)
+{
+    uint64_t before = msh_fd_limit_raise();
+    const char *told = getenv("MOONSHIM_NOFILE"); /* the shim's, from before it did the same */
+    uint64_t soft = told == NULL ? 0 : strtoull(told, NULL, 10);
+    msh_spawn_files(soft != 0 ? soft : before);
 }
 
 int msh_agent_main(const msh_agent_options *o)

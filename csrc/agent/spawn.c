@@ -11,18 +11,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static uint64_t files; /* soft limit of descriptors, 0 = as the agent's; set once, before any child */
-
-void msh_spawn_files(uint64_t soft)
-{
-    files = soft;
-}
-
 static char oom_score[16]; /* "" = as the agent's; set once, before any child */
 
 void msh_spawn_oom_score(int score)
 {
     snprintf(oom_score, sizeof oom_score, "%d", score);
+}
+
+static uint64_t files; /* soft limit of descriptors, 0 = as the agent's; set once, before any child */
+
+void msh_spawn_files(uint64_t soft)
+{
+    files = soft;
 }
 
 /* In the child: only calls that are safe after fork in a program with threads. */
