@@ -132,6 +132,7 @@ function Run:live()
   }))
   self.pod, self.started = pod, true
   self.output:release()
+  if self.stopped_by then self:stop() end
   if self.terminal then
     local only = pod:container(self.spec.order[1])
     -- What cannot be resized has ended, or is about to say more than this would.
@@ -150,6 +151,11 @@ function Run:live()
   return 0
 end
 
+---Stops the pod; Run:live joins it, and reports how it went.
+function Run:stop()
+  task.detach(function() self.pod:stop() end)
+end
+
 ---A signal came in. A command gets it; a pod from a file is stopped by it, and a command whose terminal is gone; whoever
 ---insists gets more.
 function Run:signal(name)
@@ -166,7 +172,7 @@ function Run:signal(name)
     self.pod:kill("KILL")
   elseif self.found.file or (name == "sighup" and self.terminal and self.terminal:gone()) then
     self.stopped_by = SIGNALS[name]
-    task.detach(function() self.pod:stop() end) -- Run:live joins it, and reports how it went
+    if self.started then self:stop() end -- else as soon as everything has been started
   else
     self.sent = SIGNALS[name]
     self.pod:kill(NAMES[name])
