@@ -217,8 +217,9 @@ function run.main(found, api)
     close_signals = watch_signals(function(name) self:signal(name) end)
     local ok, result = pcall(self.life.join, self.life)
     if ok then code = result else failure = err.from(result) end
-    -- Ended before it was started: that is what was asked for.
-    if failure and not self.started and self.sent then code, failure = status.SIGNALS + self.sent, nil end
+    -- Ended before it was started: that is what was asked for. What could not be undone then is in the log.
+    local asked = self.sent or self.stopped_by
+    if failure and not self.started and asked then code, failure = status.SIGNALS + asked, nil end
     if ok then
       task.await(function(resume)
         self.output:finish(resume)
