@@ -127,7 +127,7 @@ static bool hear(msh_streams *s, msh_stream_one *x)
     if (w == MSH_WORD_NO_MORE) {
         msh__stream_end(x); /* the writer gets EPIPE, as it would from a reader that left */
     } else if (w == MSH_WORD_GO_ON && x->state == STREAM_HEARING) {
-        uint64_t gone = msh_tail_resume(x->pump.tail, host_has);
+        uint64_t gone = msh_pump_resume(&x->pump, host_has);
         if (gone > 0)
             msh_warn("stream: %llu bytes are lost", (unsigned long long)gone);
         x->state = STREAM_PUMP;

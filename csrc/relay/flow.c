@@ -205,7 +205,7 @@ static bool hear(msh_flow *f)
         return true;
     }
     if (w == MSH_WORD_GO_ON && f->state == FLOW_HEAR) {
-        msh_tail_resume(f->pump.tail, guest_has);
+        msh_pump_resume(&f->pump, guest_has);
         msh_pump_new_out(&f->pump, f->sock);
         run(f);
         return true;
@@ -268,12 +268,15 @@ static void end_stdin(msh_flow *f, int error)
     msh_list_remove(&f->hot);
     if (f->resume && f->piped) { /* the tail stays until the guest has read it */
         unwatch_fd(f->io->relay, msh_pump_in(&f->pump));
-        msh_pump_new_in(&f->pump, -1);
+        if (!msh_pump_rereads(&f->pump)) {
+            msh_pump_new_in(&f->pump, -1);
+            msh_fd_close(&f->end);
+        }
         f->pump.ended = true;
     } else {
         stop_pump(f);
+        msh_fd_close(&f->end);
     }
-    msh_fd_close(&f->end);
     if (f->error == 0)
         f->error = error;
     if (shutdown(f->sock, SHUT_WR) == 0)

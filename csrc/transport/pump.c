@@ -134,8 +134,27 @@ msh_code msh_pump_keep(msh_pump *p, msh_err *err)
     if (p->tail == NULL)
         return msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory");
     msh_tail_init(p->tail, p->kit);
-    p->way = KEEP;
+    if (p->way != SENDFILE) /* a file can be read once more */
+        p->way = KEEP;
     return MSH_OK;
+}
+
+bool msh_pump_rereads(const msh_pump *p)
+{
+    return p->tail != NULL && p->way == SENDFILE;
+}
+
+uint64_t msh_pump_resume(msh_pump *p, uint64_t taken)
+{
+    msh_tail *t = p->tail;
+    if (!msh_pump_rereads(p) || taken >= t->sent)
+        return msh_tail_resume(t, taken);
+    uint64_t back = t->sent - taken;
+    if (lseek(p->in, -(off_t)back, SEEK_CUR) < 0)
+        return back;
+    t->sent = t->end = taken;
+    p->ended = false;
+    return 0;
 }
 
 void msh_pump_new_in(msh_pump *p, int in)
@@ -265,7 +284,7 @@ static bool fall_back(msh_pump *p, int e)
 {
     if (e != EINVAL && e != ENOSYS && e != EOPNOTSUPP && e != EMFILE && e != ENFILE)
         return false;
-    p->way = COPY;
+    p->way = p->tail != NULL ? KEEP : COPY;
     return true;
 }
 
@@ -339,7 +358,9 @@ static msh_pump_state direct(msh_pump *p, size_t *budget, uint64_t *moved)
     if (n == 0)
         return MSH_PUMP_EOF;
     if (n > 0) {
-        *moved += (uint64_t)n;
+        if (p->tail != NULL)
+            p->tail->end += (uint64_t)n;
+        *moved += p->tail != NULL ? msh_tail_sent(p->tail, (size_t)n) : (uint64_t)n;
         *budget -= (size_t)n < *budget ? (size_t)n : *budget;
         return MSH_PUMP_MORE;
     }

@@ -56,8 +56,13 @@ msh_code msh_pump_init(msh_pump *p, msh_pump_kit *kit, int in, int out, msh_err 
 /* From now on what was sent is kept until the other side has read it. `out` must be a non-blocking socket, and nothing
  * was moved so far. */
 msh_code msh_pump_keep(msh_pump *p, msh_err *err);
-/* Another socket in the place of one that broke; borrowed. What is held or kept stays. The owner tells a pump that keeps
- * from where to go on by msh_tail_resume or msh_tail_replay. */
+/* True when what was sent can be read once more instead of being kept: `in` is a file, and has to stay open to the end. */
+bool msh_pump_rereads(const msh_pump *p);
+/* A pump that keeps has a new socket, whose reader has taken so much of the stream: goes on after it. Gives how many bytes
+ * are gone for good. */
+uint64_t msh_pump_resume(msh_pump *p, uint64_t taken);
+/* Another socket in the place of one that broke; borrowed. What is held or kept stays; of a pump that keeps,
+ * msh_pump_resume or msh_tail_replay follows. */
 void msh_pump_new_in(msh_pump *p, int in);
 void msh_pump_new_out(msh_pump *p, int out);
 /* The descriptors to wait on; not always those that were given. */
