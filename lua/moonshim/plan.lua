@@ -301,10 +301,42 @@ local function covering(ledger, owner)
 end
 
 local function below(ledger, owner)
+  local jobs = {}
   for path, job in pairs(ledger.runs) do
     if path ~= owner and is_below(path, owner) then
-      return job
+      jobs[#jobs + 1] = job
     end
+  end
+  return jobs
+end
+
+local function ends_world(ledger, owner)
+  for _, r in ipairs(owner:find("/", 1, true) and {} or ledger:under(owner)) do
+    local k = ledger:kind_of(r)
+    if k and k.ends_world then
+      return true
+    end
+  end
+  return false
+end
+
+-- The run of a parent takes over from the runs below: they begin nothing more. Their running steps are waited for, except
+-- by a plan that ends the VM: a guest that is silent must not keep it, and each receipt has its lock.
+local function take_over(ledger, owner)
+  local patient = not ends_world(ledger, owner)
+  local jobs = below(ledger, owner)
+  while jobs[1] do
+    for _, job in ipairs(jobs) do
+      job.gave_way = true
+      if job.engine then
+        run_plan.give_way(job.engine)
+      end
+    end
+    if not patient then
+      return
+    end
+    jobs[1].over:wait()
+    jobs = below(ledger, owner)
   end
 end
 
@@ -327,26 +359,30 @@ local function edited(ledger, spec)
   return plan.derive(ledger, spec), err.from(e)
 end
 
-local function carry_out(ledger, spec)
-  local job = below(ledger, spec.owner)
-  while job do
-    job.over:wait()
-    job = below(ledger, spec.owner)
-  end
+local function carry_out(ledger, spec, job)
+  take_over(ledger, spec.owner)
   ledger:settle(spec.owner)
   local p, fallback = edited(ledger, spec)
-  local report = p:run { width = spec.width, on_step = spec.on_step, ctx = spec.ctx }
+  local report = p:run {
+    width = spec.width, on_step = spec.on_step, ctx = spec.ctx,
+    on_engine = function(engine)
+      job.engine = engine
+      if job.gave_way then -- before it had begun
+        run_plan.give_way(engine)
+      end
+    end,
+  }
   report.fallback = fallback
   return report
 end
 
 local function start(ledger, spec)
-  local job = { over = task.signal() }
+  local job = { over = task.signal(), goal = spec.goal }
   ledger.runs[spec.owner] = job
   ledger:close_owner(spec.owner)
   -- A task of its own: who asked may stop waiting, the run goes on.
   task.detach(function()
-    local ok, result = xpcall(carry_out, err.traceback, ledger, spec)
+    local ok, result = xpcall(carry_out, err.traceback, ledger, spec, job)
     ledger:reopen_owner(spec.owner)
     ledger.runs[spec.owner] = nil
     job.over:fire(ok, result)
@@ -354,21 +390,32 @@ local function start(ledger, spec)
   return job
 end
 
+-- What a delete cannot do, since it signals nobody.
+local MORE_THAN_DELETE = { stop = true, roll_back = true }
+
 ---Derives and runs: one run per owner and everything below it. Whoever comes second joins the run that is going on and
----gets its outcome; its own deadline or cancel ends only its own wait. While it runs the owner is closing; what was being
----acquired is settled first.
+---gets its outcome; its own deadline or cancel ends only its own wait. The run of a parent takes over from those below it,
+---whose callers get its outcome. A stop that joined a delete goes on by itself when that came to nothing. While a run goes
+---on its owner is closing; what was being acquired is settled first.
 ---@async
 ---@param ledger moonshim.Ledger
 ---@param spec table owner, goal, order, reason, include, edit, width, on_step, ctx
 ---as for derive and run; edit(p) changes the plan before it runs.
 ---@return moonshim.Report
 function plan.execute(ledger, spec)
-  local job = covering(ledger, spec.owner) or start(ledger, spec)
+  local joined = covering(ledger, spec.owner)
+  local job = joined or start(ledger, spec)
   local ok, result = job.over:wait()
   if not ok then
     error(result, 0)
   end
-  return run_plan.report_below(result, spec.owner)
+  local report = run_plan.report_below(result, spec.owner)
+  if report.ok then
+    return report
+  elseif job.gave_way or joined and job.goal == "delete" and MORE_THAN_DELETE[spec.goal] then
+    return plan.execute(ledger, spec)
+  end
+  return report
 end
 
 ---Retries what the VM owes, as far as nothing else stands on it. What fails again stays owed.

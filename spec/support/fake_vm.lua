@@ -209,6 +209,7 @@ function Fake:break_bridge() self.bridge:lose(err.new("unavailable", "connection
 
 local function refuse(_, hresult, text) error({ hresult = hresult, text = text }, 0) end
 
+local STOPPED = 0xC0370110
 local NOT_FOUND, NO_SUCH_CONTAINER, EXISTS, INVALID_STATE, FAILED = 0x80070490, 0xC037010E, 0xC037010F, 0x80370105, 0x80004005
 
 local Guest = {}
@@ -286,6 +287,7 @@ function Guest.execute(f, r)
   f.asked = params -- by the newest start
   local exec = params.OciProcess
   if not exec and c.state ~= "created" then refuse(nil, INVALID_STATE, "not created") end
+  if exec and c.state == "stopped" then refuse(nil, STOPPED, "the container has ended") end
   local args = exec and exec.args or c.document.OciSpecification.process.args
   local program = args[1] == "/pause" and "sleep" or args[1]
   if program == "missing" then refuse(nil, 0x80070002, "no such program: missing") end

@@ -5,6 +5,7 @@
 --         2. every step is shielded and has its own deadline; a cancelled run starts nothing more and waits for the rest.
 --         3. a receipt leaves the ledger only here, on the word of its release: done, gone, or (check_release) verified.
 --         4. one release per receipt at a time, whatever number of runs want it.
+--         5. a run that gives way (to that of a parent) starts nothing more; what it has not begun is the other's.
 -- At most `width` steps of one container run at once, and LIMIT in all. What a pod or the VM holds itself has its turn
 -- when nothing below it is left to do, unless everything else waits for just that.
 
@@ -82,11 +83,14 @@ local function attempt(self, step, due)
   end
 end
 
--- One at a time per receipt.
+-- One at a time per receipt. Another run may be at it, one that gave way to us, or for which it is a debt.
 local function release(self, step)
-  local ledger, r = self.ledger, step.receipt
-  while ledger.releasing[r] do -- by another run, for which it is a debt
-    ledger.releasing[r]:wait()
+  local ledger, r, due = self.ledger, step.receipt, task.now() + step.within
+  while ledger.releasing[r] do
+    local ok, e = pcall(task.deadline, math.max(0, due - task.now()), ledger.releasing[r].wait, ledger.releasing[r])
+    if not ok then
+      return "failed", 0, err.wrap(err.from(e), "another run is at it")
+    end
   end
   if ledger:get(r.name) ~= r then
     return "gone", 0
@@ -95,7 +99,7 @@ local function release(self, step)
   end
   local over = task.signal()
   ledger.releasing[r] = over
-  local outcome, attempts, e = attempt(self, step, task.now() + step.within)
+  local outcome, attempts, e = attempt(self, step, due)
   ledger.releasing[r] = nil
   over:fire()
   return outcome, attempts, e
@@ -221,10 +225,11 @@ end
 local function finished(self, step, outcome, attempts, e)
   local state = self.state[step]
   state.ms, state.attempts = state.ms + task.now() - state.since, state.attempts + attempts
-  if outcome == "failed" then
+  if step.receipt and self.ledger:get(step.name) ~= step.receipt then
+    outcome = outcome == "done" and outcome or "gone" -- it left while we were at it: with the VM
+  elseif outcome == "failed" then
     return failed(self, step, e, attempts)
-  end
-  if step.receipt then
+  elseif step.receipt then
     left_the_ledger(self, step, outcome)
   end
   come_to(self, step, outcome)
@@ -295,6 +300,9 @@ end
 
 -- Starts or skips what can be; returns whether anything changed. What becomes ready meanwhile is for the next look.
 local function look(self)
+  if self.stopping then
+    return false
+  end
   local ready, kept, changed = self.ready, {}, false
   self.ready = {}
   for i, step in ipairs(ready) do
@@ -370,6 +378,16 @@ function run_plan.report_below(report, owner)
   return finish_report(part, false)
 end
 
+-- What a run that gave way did not begin.
+local function leave_to_others(self)
+  for _, step in ipairs(self.plan.steps) do
+    if self.state[step].outcome == nil then
+      come_to(self, step, "skipped", err.new("aborted", "another plan has taken over"))
+      tell(self, step, "skipped", self.state[step].error)
+    end
+  end
+end
+
 local function report_of(self, started)
   local report = { owner = self.plan.owner, goal = self.plan.goal, steps = {}, ms = task.now() - started }
   for i, step in ipairs(self.plan.steps) do
@@ -428,6 +446,12 @@ local function wind_up(self)
   end)
 end
 
+---Makes a run start nothing more; it ends when its running steps have.
+---@param running table what opts.on_engine got
+function run_plan.give_way(running)
+  running.stopping = true
+end
+
 function run_plan.run(p, opts)
   local ledger = p.ledger
   if ledger.dry then
@@ -443,7 +467,11 @@ function run_plan.run(p, opts)
     ledger:settle(p.owner)
     p:validate()
     self = engine(p, opts or {})
+    if opts and opts.on_engine then
+      opts.on_engine(self)
+    end
     drive(self)
+    leave_to_others(self)
   end, err.traceback)
   if not ok and self then
     pcall(wind_up, self)

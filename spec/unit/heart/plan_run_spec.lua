@@ -488,17 +488,46 @@ describe("execute", function()
     assert.equal(4, #reports[2].steps)
   end))
 
-  it("of a parent waits for the runs below it", virtual(function()
+  it("of a parent takes over from the runs below it, whose callers get its outcome; nothing is released twice", virtual(function()
     local L, world = given()
     fake.container(L)
-    world.fault = function(_, op) return op == "remove" and "late" or nil end
+    local removed = {}
+    world.fault = function(_, op, name)
+      if op ~= "remove" then return end
+      removed[name] = (removed[name] or 0) + 1
+      return "late"
+    end
     local reports = task.all {
       function() return execute(L, "vm/pod/ctr") end,
       function() task.sleep(1) return execute(L, "vm") end,
     }
-    assert.equal(4, #reports[1].steps)
-    assert.equal(2, #reports[2].steps)
+    assert.is_true(reports[1].ok)
     assert.is_true(reports[2].ok)
+    assert.equal(4, #reports[1].steps)
+    assert.equal(6, #reports[2].steps)
+    for name, times in pairs(removed) do assert.equal(1, times, name) end
+    assert.same({}, world:left())
+  end))
+
+  it("of a parent that does not end the VM waits for the running steps of those below, and does the rest itself", virtual(function()
+    local L, world = given()
+    fake.container(L)
+    local running, most = 0, 0
+    world.fault = function(_, op) return op == "remove" and "late" or nil end
+    local steps = {}
+    local function on_step(step, what)
+      if what == "start" then running = running + 1 elseif what == "done" then running = running - 1 end
+      most = math.max(most, running)
+      steps[#steps + 1] = what .. " " .. step.name
+    end
+    local reports = task.all {
+      function() return execute(L, "vm/pod/ctr", "delete", { on_step = on_step }) end,
+      function() task.sleep(1) return execute(L, "vm/pod", "delete", { on_step = on_step }) end,
+    }
+    assert.is_true(reports[1].ok)
+    assert.equal(3, #reports[2].steps) -- the first was over by then
+    assert.equal(1, most)
+    assert.same({ "bridge", "vm" }, world:left())
   end))
 
   it("lets a caller shorten only its own wait", virtual(function()
