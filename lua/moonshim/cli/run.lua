@@ -10,6 +10,9 @@ local run = {}
 local SIGNALS = { sigint = 2, sigterm = 15, sighup = 1 }
 local NAMES = { sigint = "INT", sigterm = "TERM", sighup = "HUP" }
 
+-- How long the last lines may take after a failure.
+local LAST_LINES = "2s"
+
 -- What to run --------------------------------------------------------------------------------------------------------
 
 ---The pod of a command line with --rootfs or --layer: one container, on its own.
@@ -220,14 +223,14 @@ function run.main(found, api)
     -- Ended before it was started: that is what was asked for. What could not be undone then is in the log.
     local asked = self.sent or self.stopped_by
     if failure and not self.started and asked then code, failure = status.SIGNALS + asked, nil end
-    if ok then
+    -- The writers are gone; after a failure nobody waits long for a reader who does not read.
+    local function finish()
       task.await(function(resume)
         self.output:finish(resume)
         return function() self.output:abandon() end
       end)
-    else
-      self.output:abandon()
     end
+    if ok then finish() else pcall(task.deadline, LAST_LINES, finish) end
     if self.terminal then self.terminal:close() end -- while signals are still ours: a late one must not meet a raw terminal
     close_signals()
   end)
