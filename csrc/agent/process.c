@@ -1,7 +1,7 @@
 #include "agent/process.h"
 #include "agent/constraints.h"
-#include "agent/ended.h"
 #include "agent/container.h"
+#include "agent/ended.h"
 #include "agent/log.h"
 #include "agent/oom.h"
 #include "sys/fd.h"

@@ -10,8 +10,8 @@
 --            4. the client outlives its connections. What was under way when one breaks fails with `unavailable`; what is
 --               asked afterwards waits while a new one is expected, and fails at once when none is. Request ids never
 --               start again.
--- States     open --lost--> lost (expected, when somebody decides about losses) --expect--> expected --reconnect--> open; lost, expected --give_up--> lost;
---            any --close--> closed
+-- States     open --lost--> lost (expected, when somebody decides about losses) --expect--> expected --reconnect--> open;
+--            lost, expected --give_up--> lost; any --close--> closed
 -- See        spec/unit/guest/client_spec.lua
 local classify = require "moonshim.classify"
 local err = require "moonshim.err"
