@@ -15,8 +15,8 @@ packages() {
         ;;
       run) echo crun e2fsprogs mount util-linux ;;
       demo) echo busybox-static ;;
-      test) echo lua-busted libcmocka-dev luarocks ;;
-      lint) echo clang-format clang-tidy lua-check shellcheck libcmocka-dev ;;
+      test) echo lua-busted libcmocka-dev ;;
+      lint) echo clang-format clang-tidy lua-check shellcheck libcmocka-dev luarocks ;;
       *) die "packages: no such use: $use" ;;
     esac
   done
