@@ -5,7 +5,7 @@
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 cd "$root" || exit 1
 
-# packages USE...: the Debian packages that a use needs (build, run, demo, test, lint).
+# packages USE...: the Debian packages that a use needs (build, run, demo, bench, test, lint).
 packages() {
   for use in "$@"; do
     case $use in
@@ -15,6 +15,7 @@ packages() {
         ;;
       run) echo crun e2fsprogs mount util-linux ;;
       demo) echo busybox-static ;;
+      bench) echo runc ;;
       test) echo lua-busted libcmocka-dev ;;
       lint) echo clang-format clang-tidy lua-check shellcheck libcmocka-dev luarocks ;;
       *) die "packages: no such use: $use" ;;
