@@ -148,10 +148,39 @@ local function untag(t)
   return t
 end
 
+-- Whether cjson would bend something in it. Nearly never, so a record is looked at before it is copied. Data that is not
+-- plain says yes: the copy refuses it with the place.
+local function bends(v, depth)
+  local kind = type(v)
+  if kind == "string" or kind == "boolean" then
+    return false
+  elseif kind == "number" then
+    return math.type(v) ~= "integer" or tagged(v) ~= nil
+  elseif kind ~= "table" or depth > MAX_DEPTH then
+    return true
+  end
+  local n, items = #v, 0
+  for k, item in next, v do
+    if type(k) == "string" then
+      if n > 0 or k == "$n" then
+        return true
+      end
+    elseif math.type(k) ~= "integer" or k < 1 or k > n then
+      return true
+    else
+      items = items + 1
+    end
+    if type(item) ~= "string" and bends(item, depth + 1) then
+      return true
+    end
+  end
+  return items ~= n
+end
+
 ---@param value table plain data
 ---@return string line
 function record.encode(value)
-  local body = json.encode(copy(value, "record", tagged))
+  local body = json.encode(bends(value, 1) and copy(value, "record", tagged) or value)
   if #body > record.LIMIT then
     err.raise("resource_exhausted", "a journal record of %d bytes: the limit is %d", #body, record.LIMIT)
   end
