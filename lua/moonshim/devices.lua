@@ -201,14 +201,6 @@ function Devices:map(facts)
   return self.found[key_of(facts)] or {}
 end
 
----@private
-function Devices:knows(facts)
-  for _, row in ipairs(self.index:dump()) do
-    if row.id == facts.id then return true end
-  end
-  return false
-end
-
 --- Puts the reservations of an earlier process back, under their old names. One that does not fit keeps nothing else
 --- from being restored: its own release says why.
 ---@param receipts table[] receipts of any kind; those that hold no device are passed over

@@ -37,6 +37,18 @@ describe("the example", function()
       assert.is_truthy(result.out:find("client | hello from greetings.example\n", 1, true), result.out)
       assert.is_truthy(result.out:find("client | nameserver 192.0.2.53\n", 1, true), result.out)
     end,
+    ["two_pods.lua"] = function(path)
+      local result = command.execute("/usr/bin/lua5.4", { path }, {
+        cwd = command.folder,
+        env = { LUA_PATH = here .. "/lua/?.lua;" .. here .. "/lua/?/init.lua;;", LUA_CPATH = here .. "/build/release/lib/?.so;;" },
+      })
+      assert.equal("", result.err)
+      assert.equal(0, result.code)
+      assert.is_truthy(result.out:find("exit status 0, output: blue\n", 1, true), result.out)
+      assert.is_truthy(result.out:find("blue is\trunning\n", 1, true), result.out)
+      local told = { "create", "start", "exec-added", "exec-started", "exit", "exit", "delete" }
+      assert.is_truthy(result.out:find(table.concat(told, "\n"), 1, true), result.out)
+    end,
     ["embed.lua"] = function(path)
       local result = command.execute("/usr/bin/lua5.4", { path }, {
         cwd = command.folder,
