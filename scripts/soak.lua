@@ -228,8 +228,10 @@ end
 function SCENARIOS.churn()
   local vm = warm("soak-churn")
   local agent, finish = agent_of(vm), watch_order(vm)
-  local function cycle(i)
-    local name = ("pod%d"):format(i)
+  local made = 0
+  local function cycle()
+    made = made + 1 -- a name of its own for each: what is kept by name would show
+    local name = ("pod%d"):format(made)
     local pod = assert(vm:start_pod(pod_of(name, { [name .. "-a"] = layered(TRUE), [name .. "-b"] = plain(TRUE) })))
     for container, code in pairs(assert(pod:wait())) do
       if code ~= 0 then complain("%s ended with %d", container, code) end
@@ -248,6 +250,7 @@ function SCENARIOS.churn()
     middle = middle or now
     if part == 2 then
       flat("the shim", middle.shim_kib, now.shim_kib, 1024)
+      flat("Lua", middle.lua_kib, now.lua_kib, 512)
       flat("the agent", middle.agent_kib, now.agent_kib, 512)
     end
     same_holdings(before, now)

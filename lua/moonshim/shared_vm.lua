@@ -49,7 +49,7 @@ function shared.start(opts, parts)
   local vm = require("moonshim.launch").vm(opts, opts)
   vm.empty_ends = opts.ends_with_last_pod
   vm:boot { dies_with_shim = opts.die_with_parent, size = opts.size } -- undoes itself when it fails
-  return setmetatable({ name = opts.name, _host = opts.host, _vm = vm, _parts = parts, _handles = {} }, VmHandle)
+  return setmetatable({ name = opts.name, _host = opts.host, _vm = vm, _parts = parts }, VmHandle)
 end
 
 local POD_OPTIONS = { io = true, policy = true, made = true }
@@ -85,21 +85,19 @@ VmHandle.start_pod = err.guarded(function(self, spec, opts)
     policy = policy,
     made = function(pod)
       handle = self._parts.pod_handle(vm, pod, spec)
+      pod.handle = handle -- goes with the pod
       if opts.made then opts.made(handle) end
     end,
   })
   given_away()
   if not ok then error(e, 0) end
-  self._handles[spec.name] = handle
   return handle
 end)
 
----@return moonshim.PodHandle[] of the pods that are there, by name
+---@return moonshim.PodHandle[] of the pods that are up, by name
 function VmHandle:pods()
   local out = {}
-  for id, handle in pairs(self._handles) do
-    if self._vm.pods[id] == handle._pod then out[#out + 1] = handle else self._handles[id] = nil end
-  end
+  for _, pod in pairs(self._vm.pods) do out[#out + 1] = pod.handle end
   table.sort(out, function(a, b) return a.name < b.name end)
   return out
 end
@@ -108,9 +106,9 @@ end
 ---@return moonshim.PodHandle?
 ---@return moonshim.Err?
 VmHandle.pod = err.guarded(function(self, name)
-  local handle = self._handles[name]
-  if not handle or self._vm.pods[name] ~= handle._pod then err.raise("not_found", "VM %s has no pod %s", self.name, tostring(name)) end
-  return handle
+  local pod = self._vm.pods[name]
+  if not pod or not pod.handle then err.raise("not_found", "VM %s has no pod %s", self.name, tostring(name)) end
+  return pod.handle
 end)
 
 ---@return string state booting, running, lost, stopping, ended, ...

@@ -91,6 +91,13 @@ describe("a VM for several pods", function()
       for _ = 1, 4 do round() end
       assert.equal(before, counts())
       assert.equal("running", keep.web:state())
+      assert.equal(1, #vm:pods())
+      local gone = setmetatable({ assert(vm:start_pod(pod_of("gone", { one = plain() }))) }, { __mode = "v" })
+      assert(gone[1]:stop())
+      task.sleep(1)
+      collectgarbage()
+      collectgarbage()
+      assert.is_nil(gone[1]) -- nothing of ours remembers a pod that has ended
     end)
   end)
 

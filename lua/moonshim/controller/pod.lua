@@ -15,6 +15,7 @@ local Network = require "moonshim.controller.network"
 ---@field id string
 ---@field owner string path in the ledger
 ---@field sandbox moonshim.Container?
+---@field handle table? what the public API gave out for it
 ---@field network moonshim.Network
 local Pod = {}
 Pod.__index = Pod
