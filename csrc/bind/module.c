@@ -5,6 +5,7 @@
 #include "bind/json.h"
 #include "bind/script.h"
 #include <luv/luv.h>
+#include <signal.h>
 
 /* core.now() -> integer      milliseconds of the monotonic clock [-0, +1, -] */
 static int l_now(lua_State *L)
@@ -69,8 +70,18 @@ int msh_l_luv_pcall(lua_State *L, int nargs, int nresults, int flags)
     return -rc;
 }
 
+/* A peer that went away is an error value of the write, never the end of the program that loaded us: libuv writes
+ * without MSG_NOSIGNAL. A handler or a wish of the program's own stays. Programs that are spawned get the default. */
+static void survive_sigpipe(void)
+{
+    struct sigaction now;
+    if (sigaction(SIGPIPE, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) == 0 && now.sa_handler == SIG_DFL)
+        signal(SIGPIPE, SIG_IGN);
+}
+
 LUALIB_API int luaopen_moonshim_core(lua_State *L)
 {
+    survive_sigpipe();
     lua_getglobal(L, "require");
     lua_pushliteral(L, "luv");
     lua_call(L, 1, 0);

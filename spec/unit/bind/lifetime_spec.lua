@@ -65,3 +65,43 @@ it("a hook for errors that raises itself is said on standard error, with what it
   assert.truthy(text:find("internal: from the callback", 1, true))
   assert.truthy(text:find("went on", 1, true))
 end)
+
+describe("a program that loads the module", function()
+  -- A pipe of luv's, as the input of an exec is one.
+  local BROKEN = [[
+    local core, uv = require "moonshim.core", require "luv"
+    local r, w = core.sys.pipe()
+    local pipe = uv.new_pipe(false)
+    pipe:open(w)
+    core.sys.close(r)
+    local told
+    pipe:write("x", function(e)
+      told = e
+      pipe:close()
+    end)
+    uv.run()
+    print("alive", (tostring(told):match "^EPIPE"))
+  ]]
+
+  it("lives on when a peer goes away, and gets an error value", function()
+    local text, status = lua(BROKEN)
+    assert.equal("alive\tEPIPE\n", text)
+    assert.equal(0, status)
+  end)
+
+  it("keeps its own way with SIGPIPE", function()
+    local text = lua [[
+      local uv = require "luv"
+      local mine = uv.new_signal()
+      mine:start("sigpipe", function() end)
+      require "moonshim.core"
+      for line in io.lines "/proc/self/status" do
+        local caught = line:match "^SigCgt:%s*(%x+)"
+        if caught then print(tonumber(caught, 16) & (1 << 12) ~= 0) end
+      end
+      mine:close()
+      uv.run()
+    ]]
+    assert.equal("true\n", text)
+  end)
+end)
