@@ -66,7 +66,7 @@ describe("a VM for several pods", function()
     end)
   end)
 
-  it("leaves nothing of a pod in a VM that lives on, in the guest either [#163]", function()
+  it("leaves nothing of a pod in a VM that lives on, in the guest either", function()
     with_vm(function(vm)
       local keep = assert(vm:start_pod(pod_of("keep", { web = plain() })))
       local agent = vm._vm.world.uvm.facts.pid
