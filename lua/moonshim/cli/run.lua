@@ -147,6 +147,7 @@ function Run:live()
   end
   local codes = task.all(waits)
   self:note_want_of_memory(pod)
+  self.released = true
   err.try(pod:stop())
   for _, code in ipairs(codes) do
     if code ~= 0 then return code end
@@ -220,6 +221,11 @@ function run.main(found, api)
     close_signals = watch_signals(function(name) self:signal(name) end)
     local ok, result = pcall(self.life.join, self.life)
     if ok then code = result else failure = err.from(result) end
+    -- A fault of ours in the middle of a run: end the VM, then release what it leaves. The fault is what gets reported.
+    if failure and self.started and not self.released then
+      pcall(self.pod.terminate, self.pod)
+      pcall(self.pod.stop, self.pod)
+    end
     -- Ended before it was started: that is what was asked for. What could not be undone then is in the log.
     local asked = self.sent or self.stopped_by
     if failure and not self.started and asked then code, failure = status.SIGNALS + asked, nil end

@@ -137,6 +137,17 @@ describe("moonshim run", function()
     end)
   end)
 
+  it("ends the VM and releases everything after a fault of its own", function()
+    local log = {}
+    local code, line = play(LINE, log, function(pod)
+      pod.container = function() error "a bug" end
+      pod:ends(0)
+    end)
+    assert.equal(125, code)
+    assert.is_truthy(line:find("a bug", 1, true))
+    assert.same({ "terminate", "stop" }, log)
+  end)
+
   it("prints the timeline when asked, also after a failure", function()
     local line = { "run", "--timeline", "--name", "x", "--rootfs", "/", "--", "sh" }
     local code, text = play(line, { stop_fails = true }, function(pod) pod:ends(0) end)
