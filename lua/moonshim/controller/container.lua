@@ -128,6 +128,7 @@ function Container:build(request)
     id = self.id, pod = self.pod.id, files = self.vm.files,
     take = function(kind, args) return self.vm:acquire(self.owner, kind, args, request.sandbox) end,
     stopped = function() return self.kill_kept end,
+    width = self.vm.ledger.dry and 1 or nil, -- a plan that is only printed has the same names every time
   }
   local parse = c.parse
   function c.parse(this, what)

@@ -138,7 +138,7 @@ function Pod:launch(spec, io, made)
     members[i] = c
     creates[i] = function() self:create_workload(c, spec.containers[name], io(name), hostname) end
   end
-  task.all(creates)
+  task.all(creates, { width = self.vm.ledger.dry and 1 or nil }) -- a printed plan has the same names every time
   made()
   self:start_all(members)
 end

@@ -31,7 +31,8 @@ Recipe.__index = Recipe
 
 local recipe = {}
 
----@param opts { take: function, id: string, pod: string, stopped: fun(): moonshim.Err?, files: table? } and the other fields
+---@param opts { take: function, id: string, pod: string, stopped: fun(): moonshim.Err?, files: table?, width: integer? }
+---and the other fields; width: how many things are taken at once, all when absent
 ---@return moonshim.Recipe
 function recipe.new(opts)
   local self = {}
@@ -117,7 +118,7 @@ function Recipe:acquire_each(entries)
   for i, entry in ipairs(entries) do
     steps[i] = function() return self:acquire(entry.kind, entry.args) end
   end
-  return task.all(steps)
+  return task.all(steps, { width = self.width })
 end
 
 return recipe
