@@ -26,14 +26,14 @@ describe("a document that only passes through", function()
     end)
   end
 
-  it("keeps 64-bit integers as integers [#182]", function()
+  it("keeps 64-bit integers as integers (known bug 182)", function()
     local v = json.decode "[9007199254740993,9223372036854775807]"
     assert.equal("integer", math.type(v[1]))
     assert.equal(9007199254740993, v[1])
     assert.equal(math.maxinteger, v[2])
   end)
 
-  it("reads 1.0 as 1 and writes 1.0 as 1 [#182]", function()
+  it("reads 1.0 as 1 and writes 1.0 as 1 (known bug 182)", function()
     assert.equal("integer", math.type(json.decode "1.0"))
     assert.equal("32768", json.encode(2 ^ 15))
   end)

@@ -42,7 +42,7 @@ describe("a state that closes", function()
     ["after one turn of the loop"] = "for _ = 1, 3 do require('luv').run 'nowait' end",
     ["by os.exit"] = "os.exit(0, true)",
   } do
-    it("ends everything without a word, " .. name .. " [#171]", function()
+    it("ends everything without a word, " .. name .. " (known bug 171)", function()
       local text, status = lua("local function quiet() end\n" .. OPEN:gsub("print", "quiet") .. last)
       assert.same({ "", 0 }, { text, status })
     end)

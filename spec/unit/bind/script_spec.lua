@@ -55,22 +55,22 @@ describe("a script that never ends", function()
     ["in an iterator"] = "for _ in function() return 1 end do end",
     ["by goto"] = "::top:: goto top",
   } do
-    it("is stopped " .. name .. " [#167]", function()
+    it("is stopped " .. name .. " (known bug 167)", function()
       fails("resource_exhausted", "budget of 200000 instructions", run(body, LIMITS))
     end)
   end
 
-  it("is stopped with file and line [#167]", function()
+  it("is stopped with file and line (known bug 167)", function()
     local s = script("return {\n f = function()\n  while true do end\n end }", LIMITS)
     fails("resource_exhausted", "op.lua:3: ", s:call "f")
   end)
 
-  it("is stopped in a __close after an error, which is what is told [#167]", function()
+  it("is stopped in a __close after an error, which is what is told (known bug 167)", function()
     fails("aborted", "op.lua:1: mine",
       run("local x <close> = setmetatable({}, { __close = function() while true do end end }) error('mine')", LIMITS))
   end)
 
-  it("is stopped while it is loaded [#180]", function()
+  it("is stopped while it is loaded (known bug 180)", function()
     local _, e = try("\nwhile true do end", LIMITS)
     fails("resource_exhausted", "op.lua:2: ", nil, e)
   end)
@@ -136,7 +136,7 @@ describe("a script that eats memory", function()
     ["by recursion"] = "local function f() return 1 + f() end return f()",
     ["by results of a library"] = "return #table.concat({ ('x'):rep(3 << 20), ('x'):rep(3 << 20) })",
   } do
-    it("is stopped " .. name .. " and lives on [#169]", function()
+    it("is stopped " .. name .. " and lives on (known bug 169)", function()
       local s = script("return { f = function() " .. body .. " end, ok = function() return 1 end }",
         { memory = 4 << 20, instructions = 1 << 30 })
       fails("resource_exhausted", "memory limit", s:call "f")
@@ -183,7 +183,7 @@ describe("a script that eats memory", function()
     end
   end)
 
-  it("uses no more after ten thousand calls [#169]", function()
+  it("uses no more after ten thousand calls (known bug 169)", function()
     local s = script "return { f = function(e) return { seen = e.n } end }"
     for n = 1, 1000 do
       s:call("f", { n = n })
@@ -201,43 +201,43 @@ describe("out of its sandbox a script", function()
     "load", "loadstring", "loadfile", "dofile", "require", "package", "io", "os", "debug", "collectgarbage", "print",
     "warn", "arg", "moonshim",
   } do
-    it("finds no " .. name .. " [#175]", function() assert.same({ "return", "nil" }, { run("return type(" .. name .. ")") }) end)
+    it("finds no " .. name .. " (known bug 175)", function() assert.same({ "return", "nil" }, { run("return type(" .. name .. ")") }) end)
   end
 
-  it("finds no string.dump and no way to the metatable of strings [#175]", function()
+  it("finds no string.dump and no way to the metatable of strings (known bug 175)", function()
     assert.same({ "return", "nil", false }, { run "return type(string.dump), getmetatable('')" })
   end)
 
-  it("cannot be bytecode [#175]", function()
+  it("cannot be bytecode (known bug 175)", function()
     fails("invalid_argument", "binary", try(string.dump(function() end)))
   end)
 
-  it("does not share string methods with another [#175]", function()
+  it("does not share string methods with another (known bug 175)", function()
     script "string.upper = function() return 'mine' end return {}"
     assert.same({ "return", "X" }, { run "return ('x'):upper()" })
     assert.equal("X", ("x"):upper())
   end)
 
-  it("has globals of its own [#176]", function()
+  it("has globals of its own (known bug 176)", function()
     script "X = 1 return {}"
     assert.same({ "return", "nil" }, { run "return type(X)" })
     assert.is_nil(rawget(_G, "X"))
   end)
 
-  it("cannot reach its own call's coroutine [#175]", function()
+  it("cannot reach its own call's coroutine (known bug 175)", function()
     assert.same({ "return", "nil" }, { run "return type(coroutine.running)" })
     fails("aborted", "outside a coroutine", run "coroutine.yield(1)")
   end)
 end)
 
 describe("a failure of a script", function()
-  it("in its syntax names file and line [#180]", function()
+  it("in its syntax names file and line (known bug 180)", function()
     fails("invalid_argument", "op.lua:2:", try "return {\n=")
   end)
-  it("at its top names file and line [#180]", function()
+  it("at its top names file and line (known bug 180)", function()
     fails("aborted", "op.lua:2: boom", try "\nerror 'boom'")
   end)
-  it("by an empty table names file and line [#180]", function()
+  it("by an empty table names file and line (known bug 180)", function()
     fails("aborted", "op.lua:2: ", try "\nerror({})")
   end)
   it("by nil names file and line", function()
@@ -256,7 +256,7 @@ describe("a failure of a script", function()
 end)
 
 describe("what crosses", function()
-  it("is every plain value, exactly [#182]", function()
+  it("is every plain value, exactly (known bug 182)", function()
     local s = script "return { f = function(...) return ... end }"
     for _, v in ipairs { 0, -1, math.maxinteger, math.mininteger, 9007199254740993, 0.5, "", "a\0b\xff", true, false } do
       local _, got = s:call("f", v)
@@ -291,7 +291,7 @@ describe("what crosses", function()
     ["40 levels"] = { "local t = {} for _ = 1, 40 do t = { t } end return t", "too deep" },
     ["40 values"] = { "return table.unpack({}, 1, 40)", "at most 32" },
   } do
-    it("is not " .. name .. " [#173]", function()
+    it("is not " .. name .. " (known bug 173)", function()
       local _, e = run(case[1])
       assert.equal(case[2] == "too deep" and "resource_exhausted" or "invalid_argument", e.code)
       assert.truthy(e.message:find(case[2], 1, true), e.message)
@@ -311,7 +311,7 @@ describe("what crosses", function()
     fails("invalid_argument", "argument 1[1] is a userdata", how, e)
   end)
 
-  it("arrives as ten values when ten are returned [#173]", function()
+  it("arrives as ten values when ten are returned (known bug 173)", function()
     assert.equal(11, select("#", run "return 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"))
   end)
 end)
@@ -369,7 +369,7 @@ describe("a script that asks the engine", function()
     ["inside an iterator"] = "for v in function() return ask('x') end do return v end",
     ["inside __close"] = "do local v <close> = setmetatable({}, { __close = function() Y = ask('x') end }) end return Y",
   } do
-    it("waits and goes on " .. name .. " [#177]", function()
+    it("waits and goes on " .. name .. " (known bug 177)", function()
       local s = script("return { f = function(ask) " .. body .. " end }", { prelude = PRELUDE })
       local how, request = s:call("run", "f")
       assert.equal("yield", how)
@@ -386,7 +386,7 @@ describe("a script that asks the engine", function()
     ["__tostring"] = "return tostring(setmetatable({}, { __tostring = ask }))",
     ["a coroutine in a comparator"] = "table.sort({ 1, 2, 3 }, function() return coroutine.wrap(ask)('x') end)",
   } do
-    it("is told where it cannot: " .. name .. " [#177]", function()
+    it("is told where it cannot: " .. name .. " (known bug 177)", function()
       local s = script("return { f = function(ask) " .. body .. " end }", { prelude = PRELUDE })
       local how, e = s:call("run", "f")
       fails("aborted", "not possible inside", how, e)
@@ -458,7 +458,7 @@ describe("a script seen from the engine", function()
     assert.same({ "return", { a = 1 }, 2 }, { (script "return { a = 1 }, 2"):call "main" })
     assert.same({ "return" }, { (script ""):call "main" })
   end)
-  it("is gone after a close, however often [#171]", function()
+  it("is gone after a close, however often (known bug 171)", function()
     local s = script "return { f = function() end }"
     s:close()
     s:close()

@@ -25,7 +25,7 @@ describe("a pair of streams", function()
     settle()
   end)
 
-  it("carries bytes whole, NUL and all, and ends once [#182]", function()
+  it("carries bytes whole, NUL and all, and ends once (known bug 182)", function()
     local got = {}
     b:read(collect(got))
     a:write "x\0\xff"
@@ -61,7 +61,7 @@ describe("a pair of streams", function()
     assert.equal("gone", select(2, a:write "y").code)
   end)
 
-  it("says gone to every method after a close [#171]", function()
+  it("says gone to every method after a close (known bug 171)", function()
     a:close()
     a:close()
     for _, result in ipairs {
@@ -97,7 +97,7 @@ describe("a pair of streams", function()
     assert.same({ true, n = 1 }, got[1])
   end)
 
-  it("keeps what waits for it when its handle is lost [#172]", function()
+  it("keeps what waits for it when its handle is lost (known bug 172)", function()
     local got = {}
     do
       local c, d = transport.pair()
@@ -233,7 +233,7 @@ describe("a bridge", function()
 
   it("takes the stream", function() assert.equal("gone", select(2, near:write "x").code) end)
 
-  it("matches an answer to its call, with ids beyond 2^53 [#182]", function()
+  it("matches an answer to its call, with ids beyond 2^53 (known bug 182)", function()
     local got = {}
     local id = bridge:call(REQUEST, '{"a":1}', 60000, collect(got))
     assert.equal(9007199254740993, id)
@@ -326,7 +326,7 @@ describe("a bridge", function()
     a:close()
   end)
 
-  it("keeps working when its handle is lost [#172]", function()
+  it("keeps working when its handle is lost (known bug 172)", function()
     local got = {}
     bridge:call(REQUEST, "{}", nil, collect(got))
     bridge = { close = function() end }
