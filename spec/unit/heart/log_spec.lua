@@ -38,7 +38,7 @@ describe("a log", function()
   end)
 
   for _, format in ipairs { "text", "json" } do
-    it("masks env, args and tokens at any depth, in " .. format .. " [#87]", function()
+    it("masks env, args and tokens at any depth, in " .. format .. " (known bug 87)", function()
       local l, lines = given { format = format, level = "debug" }
       local secret = "zq9x"
       local fields = {

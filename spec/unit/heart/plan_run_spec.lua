@@ -444,7 +444,7 @@ describe("a hook", function()
     assert.is_true(report.ok)
   end))
 
-  it("that would delete its own container does not hang for ever [#179]", virtual(function()
+  it("that would delete its own container does not hang for ever (known bug 179)", virtual(function()
     local L = given()
     fake.container(L)
     local function again() execute(L, "vm/pod/ctr") end
