@@ -93,8 +93,12 @@ function Process:until_(what, met)
     if not self.code then self.handle:kill("sigkill") end
   end)
   tick:start(2, 2, function() end) -- so that conditions outside of the loop are looked at
-  while not met() and not self.timed_out and self.open > 0 do uv.run("once") end
+  -- What was seen once counts: a condition outside of the program (a file that is there) may be over a moment later.
   local ok = met()
+  while not ok and not self.timed_out and self.open > 0 do
+    uv.run("once")
+    ok = met()
+  end
   timer:close()
   tick:close()
   if not ok then

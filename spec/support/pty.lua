@@ -64,11 +64,15 @@ function Session:until_(what, met)
   local timer, tick = uv.new_timer(), uv.new_timer()
   timer:start(LIMIT, 0, function() late = true end)
   tick:start(5, 5, function() end) -- for what no event of the loop tells
-  while not met() and not late do uv.run "once" end
+  local ok = met() -- what was seen once counts, also if it is over a moment later
+  while not ok and not late do
+    uv.run "once"
+    ok = met()
+  end
   timer:close()
   tick:close()
   uv.run "nowait"
-  if met() then return end
+  if ok then return end
   if not self.code then self.handle:kill "sigkill" end
   if not self.ended then self.pipe:close() end
   while not self.code do uv.run "once" end
