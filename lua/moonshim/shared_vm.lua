@@ -10,6 +10,7 @@
 ---last pod when that was asked for. A pod's `policy` edits plans of that pod; the VM's speaks for pods that have none,
 ---and alone decides what the loss of the VM means.
 local err = require "moonshim.err"
+local pod_handle = require "moonshim.handle.pod"
 
 ---@class moonshim.VmHandle
 ---@field name string
@@ -42,14 +43,13 @@ end
 
 ---@async
 ---@param opts table see moonshim.vm
----@param parts { streams: function, pod_handle: function } of the public module
 ---@return moonshim.VmHandle
-function shared.start(opts, parts)
+function shared.start(opts)
   opts = checked(opts)
   local vm = require("moonshim.launch").vm(opts, opts)
   vm.empty_ends = opts.ends_with_last_pod
   vm:boot { dies_with_shim = opts.die_with_parent, size = opts.size } -- undoes itself when it fails
-  return setmetatable({ name = opts.name, _host = opts.host, _vm = vm, _parts = parts }, VmHandle)
+  return setmetatable({ name = opts.name, _host = opts.host, _vm = vm }, VmHandle)
 end
 
 local POD_OPTIONS = { io = true, policy = true, made = true }
@@ -80,11 +80,11 @@ VmHandle.start_pod = err.guarded(function(self, spec, opts)
   end
   local script = opts.policy or spec.policy
   local policy = script and require("moonshim.policy").load { operator = script } or nil
-  local io_of, given_away = self._parts.streams(opts.io)
+  local io_of, given_away = pod_handle.streams(opts.io)
   local ok, e = xpcall(vm.start_pod, err.traceback, vm, spec, io_of, {
     policy = policy,
     made = function(pod)
-      handle = self._parts.pod_handle(vm, pod, spec)
+      handle = pod_handle.of(vm, pod, spec)
       pod.handle = handle -- goes with the pod
       if opts.made then opts.made(handle) end
     end,

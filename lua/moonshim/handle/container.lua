@@ -1,0 +1,196 @@
+---A container, as the public door hands it out: exec, signals, state, limits, and what a stop of it alone would do.
+---
+---The handle stays valid after the container has gone: then it answers from memory or with failed_precondition.
+local err = require "moonshim.err"
+local process_handle = require "moonshim.handle.process"
+local task = require "moonshim.task"
+
+---@class moonshim.ContainerHandle
+---@field name string
+local ContainerHandle = {}
+ContainerHandle.__index = ContainerHandle
+
+local EXEC_FIELDS = {
+  args = true, id = true, env = true, cwd = true, user = true, stdin = true, stdout = true, stderr = true, tty = true, size = true,
+  timeout = true, interactive = true,
+}
+
+local function exec_request(options)
+  if type(options) ~= "table" then err.raise("invalid_argument", 'exec takes a table: exec { "ls", "/", cwd = "/tmp" }') end
+  for key in pairs(options) do
+    if math.type(key) ~= "integer" and not EXEC_FIELDS[key] then
+      err.raise("invalid_argument", "exec: unknown field %s%s", tostring(key), require("moonshim.suggest").hint(tostring(key), EXEC_FIELDS))
+    end
+  end
+  local args = {}
+  for i, word in ipairs(options.args or options) do
+    args[i] = math.type(word) == "integer" and ("%d"):format(word) or word
+  end
+  return {
+    id = options.id, args = args, env = options.env, cwd = options.cwd, user = options.user, terminal = options.tty,
+    io = { stdin = options.stdin, size = options.size }, forget = true,
+  }
+end
+
+---Our own user's terminal for the process of a request.
+local function user_terminal(options, request)
+  for _, name in ipairs { "stdin", "stdout", "stderr", "size" } do
+    if options[name] ~= nil then err.raise("invalid_argument", "exec: %s and interactive exclude each other", name) end
+  end
+  local user = require("moonshim.terminal").open(0)
+  request.terminal, request.io = true, { stdin = { fd = 0 }, stdout = { fd = 1 }, size = user:size() }
+  return user
+end
+
+---Runs a program in the container: exec { "ls", "/", env = , cwd = , user = , stdin = , stdout = , stderr = , timeout = }.
+---Streams are { fd = } or { path = }; stdout and stderr are captured unless given, `false` leaves one out; stdin may be a
+---text. With tty = true it has a terminal, of size = { rows = , columns = } if given: everything it prints is on stdout, and
+---its input has no end, only Ctrl-D. With interactive = true it has our own user's terminal, raw until `wait` returns.
+---@async
+---@return moonshim.ProcessHandle?
+---@return moonshim.Err?
+ContainerHandle.exec = err.guarded(function(self, options)
+  local request, captures, feed = exec_request(options), {}, nil
+  local user = options.interactive and user_terminal(options, request) or nil
+  if type(options.stdin) == "string" then
+    feed = require("moonshim.capture").feed(options.stdin)
+    request.io.stdin = { fd = feed.fd }
+  end
+  for _, name in ipairs { "stdout", "stderr" } do
+    local given = options[name]
+    if given then
+      request.io[name] = given
+    elseif given == nil and not user and not (options.tty and name == "stderr") then
+      captures[name] = require("moonshim.capture").new()
+      request.io[name] = { fd = captures[name].fd }
+    end
+  end
+  local c, process = self._container, nil
+  local ok, e = xpcall(function()
+    process = c:exec(request)
+    for _, capture in pairs(captures) do capture:release() end
+    if feed then feed:release() end
+    if user then user:raw() end
+    process:start()
+  end, err.traceback)
+  if not ok then
+    if user then user:close() end
+    for _, capture in pairs(captures) do capture:close() end
+    if feed then feed:close() end
+    error(e, 0)
+  end
+  local handle = process_handle.of(process, captures, user)
+  if user then
+    user:follow(function(rows, columns) pcall(process.resize, process, rows, columns) end)
+    task.detach(function()
+      process:wait()
+      user:close()
+    end)
+  end
+  if feed then -- what nobody will read any more
+    task.detach(function()
+      process:wait()
+      feed:close()
+    end)
+  end
+  if options.timeout then
+    task.detach(function()
+      local in_time = pcall(task.deadline, options.timeout, process.wait, process)
+      if in_time or process.exited:fired() then return end
+      handle._timed_out = tostring(options.timeout)
+      pcall(process.kill, process, 9)
+    end)
+  end
+  return handle
+end)
+
+---Waits for the end of its init.
+---@async
+---@return integer? code
+---@return moonshim.Err?
+ContainerHandle.wait = err.guarded(function(self) return (self._container:wait()) end)
+
+---Sends a signal to its init; with `all` to every process of it. "exited" when there was nobody left to hear it.
+---@async
+---@param signal string|integer
+---@param opts { all: boolean? }?
+---@return "delivered"|"kept"|"exited"|nil
+ContainerHandle.kill = err.guarded(function(self, signal, opts) return self._container:kill(signal, opts) end)
+
+---What is known, at once.
+---@return string? state creating, created, starting, running, stopping, stopped, failed, deleting, deleted
+---@return table|moonshim.Err more { state, pid, code, reason, exited_at, ... }
+ContainerHandle.state = err.guarded(function(self)
+  local more = self._container:state()
+  return more.state, more
+end)
+
+---Sets the size of its terminal; before its start the size is kept for it. failed_precondition when it has none, or has
+---ended.
+---@async
+---@param rows integer
+---@param columns integer
+ContainerHandle.resize = err.guarded(function(self, rows, columns)
+  self._container.init:resize(rows, columns)
+  return true
+end)
+
+---Ends it by the ladder and releases everything of it. The pod goes on.
+---@async
+---@param opts { ladder: table[]?, reason: string? }?
+ContainerHandle.stop = err.guarded(function(self, opts)
+  self._container:stop(opts)
+  return true
+end)
+
+---Releases everything; a running container is waited for, and never signalled.
+---@async
+ContainerHandle.delete = err.guarded(function(self) return self._container:delete() end)
+
+---The plan of a goal for this container, for printing.
+ContainerHandle.plan = err.guarded(function(self, goal) return (self._vm:plan(goal or "stop", self._container.owner)) end)
+
+---Its processes, all of them: { { pid = , exec = }, ... }; exec is the id of one that we started ("" is init).
+---@async
+---@return { pid: integer, exec: string? }[]?
+---@return moonshim.Err?
+ContainerHandle.pids = err.guarded(function(self) return self._container:pids() end)
+---What it has used: { cpu = { usage, throttling }, memory = { usage = { usage, limit, max }, ... }, pids, ... }, in bytes
+---and nanoseconds. What nobody counts is absent.
+---@async
+---@return table?
+---@return moonshim.Err?
+ContainerHandle.stats = err.guarded(function(self) return self._container:stats() end)
+---New limits, as a pod file's `resources` have them: update { memory = "128M", pids = 64 }. What is absent stays as it is,
+---"unlimited" takes a limit away; all are applied or none.
+---@async
+---@param resources table
+ContainerHandle.update = err.guarded(function(self, resources)
+  self._container:update(require("moonshim.pod_spec").limits(resources))
+  return true
+end)
+
+---Stops all its processes where they are, until `resume`. A signal that ends it, a stop and a delete resume it first.
+---@async
+ContainerHandle.pause = err.guarded(function(self)
+  self._container:pause()
+  return true
+end)
+
+---@async
+ContainerHandle.resume = err.guarded(function(self)
+  self._container:resume()
+  return true
+end)
+
+local container_handle = {}
+
+---@param vm table the VM's controller
+---@param name string
+---@param container table its controller
+---@return moonshim.ContainerHandle
+function container_handle.of(vm, name, container)
+  return setmetatable({ name = name, _vm = vm, _container = container }, ContainerHandle)
+end
+
+return container_handle
