@@ -7,20 +7,31 @@ local timeline = {}
 ---@field spans { state: string, from: integer, to: integer }[] milliseconds of the journal's clock
 ---@field ended { at: integer, data: table? }? its last exit
 
-local GLYPHS = {
-  unicode = { creating = "░", created = "░", starting = "▒", booting = "░",
-    running = "█", paused = "▄", stopping = "▓", stopped = "·", deleting = "▒",
-    active = "─", unready = "▓", lost = "▓", reconnecting = "▓", unreachable = "▓", failed = "·",
-    ok = "●", bad = "✗", axis = "┬", line = "─", rule = "│", other = "·" },
-  ascii = { creating = ".", created = ".", starting = ":", booting = ".",
-    running = "#", paused = "_", stopping = "=", stopped = "-", deleting = "~",
-    active = "-", unready = "=", lost = "=", reconnecting = "=", unreachable = "=", failed = "-",
-    ok = "o", bad = "x", axis = "+", line = "-", rule = "|", other = "-" },
+-- What a state looks like. The legend names the looks that the picture has, in this order.
+---@type { name: string, unicode: string, ascii: string, states: string[] }[]
+timeline.looks = {
+  { name = "created", unicode = "░", ascii = ".", states = { "new", "creating", "created", "booting" } },
+  { name = "starting", unicode = "▒", ascii = ":", states = { "starting" } },
+  { name = "running", unicode = "█", ascii = "#", states = { "running" } },
+  { name = "up", unicode = "─", ascii = "-", states = { "active", "configured" } },
+  { name = "paused", unicode = "▄", ascii = "_", states = { "paused" } },
+  { name = "not ready", unicode = "▚", ascii = "?", states = { "unready", "reconnecting", "unreachable", "lost", "invalid" } },
+  { name = "stopping", unicode = "▓", ascii = "=", states = { "stopping" } },
+  { name = "stopped", unicode = "·", ascii = ",", states = { "stopped" } },
+  { name = "failed", unicode = "┄", ascii = "!", states = { "failed" } },
+  { name = "deleting", unicode = "╳", ascii = "~", states = { "deleting" } },
 }
-local FINAL = { deleted = true, ended = true, forgotten = true }
+local MARKS = {
+  unicode = { ok = "●", bad = "✗", axis = "┬", line = "─", rule = "│" },
+  ascii = { ok = "o", bad = "x", axis = "+", line = "-", rule = "|" },
+}
+local LOOK_OF = {}
+for _, look in ipairs(timeline.looks) do
+  for _, state in ipairs(look.states) do LOOK_OF[state] = look end
+end
+---States in which nothing of an object is there: not drawn.
+timeline.final = { deleted = true, ended = true, forgotten = true, torn_down = true, not_configured = true }
 local STEPS = { 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 15000, 30000, 60000, 120000, 300000, 600000, 1800000, 3600000 }
--- A network that is up is drawn like a pod that is.
-for _, glyphs in pairs(GLYPHS) do glyphs.configured, glyphs.invalid = glyphs.active, glyphs.unready end
 
 ---Folds state records into lanes, in the order in which the objects appeared (parents before their children).
 ---@param states { at: integer, object: string, state: string?, exit: table? }[] a state, or an exit with its code
@@ -41,7 +52,7 @@ function timeline.lanes(states)
       lane.ended = lane.ended or { at = r.at, data = r.exit }
     else
       if open and not open.to then open.to = r.at end
-      if not FINAL[r.state] then lane.spans[#lane.spans + 1] = { state = r.state, from = r.at } end
+      if not timeline.final[r.state] then lane.spans[#lane.spans + 1] = { state = r.state, from = r.at } end
     end
   end
   for _, lane in ipairs(lanes) do
@@ -85,7 +96,8 @@ end
 ---@return string
 function timeline.draw(states, opts)
   opts = opts or {}
-  local glyphs = opts.ascii and GLYPHS.ascii or GLYPHS.unicode
+  local alphabet = opts.ascii and "ascii" or "unicode"
+  local marks, seen = MARKS[alphabet], {}
   local lanes, from, to = timeline.lanes(states)
   if #lanes == 0 then return "nothing happened yet\n" end
   local names, label = {}, 4
@@ -103,11 +115,11 @@ function timeline.draw(states, opts)
     if span / s * 9 <= columns then step = s break end
   end
   local scale, axis, at = {}, {}, 0
-  for i = 1, columns do scale[i], axis[i] = " ", glyphs.line end
+  for i = 1, columns do scale[i], axis[i] = " ", marks.line end
   while at <= span do
     local col, text = column(from + at) + 1, duration(at)
     if at == span or col + #text <= columns then
-      axis[col] = glyphs.axis
+      axis[col] = marks.axis
       for i = 1, #text do if col + i - 1 <= columns then scale[col + i - 1] = text:sub(i, i) end end
     end
     at = at + step
@@ -118,21 +130,23 @@ function timeline.draw(states, opts)
     local row = {}
     for c = 1, columns do row[c] = " " end
     for _, s in ipairs(lane.spans) do
+      local look = LOOK_OF[s.state] or { unicode = "·", ascii = "," } -- of a journal that a newer program wrote
+      seen[look] = true
       for c = column(s.from), math.max(column(s.from), column(s.to) - (s.open and 0 or 1)) do
-        row[c + 1] = glyphs[s.state] or glyphs.other
+        row[c + 1] = look[alphabet]
       end
     end
     local tail = ""
     if lane.ended then
       local code = lane.ended.data.code
-      row[column(lane.ended.at) + 1] = code == 0 and glyphs.ok or glyphs.bad
+      row[column(lane.ended.at) + 1] = code == 0 and marks.ok or marks.bad
       tail = (" exit %s"):format(code)
     end
-    out[#out + 1] = (pad(names[i], label) .. glyphs.rule .. table.concat(row) .. tail):gsub("%s+$", "")
+    out[#out + 1] = (pad(names[i], label) .. marks.rule .. table.concat(row) .. tail):gsub("%s+$", "")
   end
   local legend = {}
-  for _, state in ipairs { "created", "running", "stopping", "stopped", "deleting" } do
-    legend[#legend + 1] = glyphs[state] .. " " .. state
+  for _, look in ipairs(timeline.looks) do
+    if seen[look] then legend[#legend + 1] = look[alphabet] .. " " .. look.name end
   end
   out[#out + 1] = pad("", label + 1) .. table.concat(legend, "  ")
   for _, event in ipairs(opts.events or {}) do

@@ -40,9 +40,34 @@ describe("a timeline", function()
   it("shows bars, exits and a scale", function()
     local text = timeline.draw(STATES, { ascii = true, width = 80 })
     assert.is_truthy(text:find("web%s*|.*#+.*x.*exit 143"))
-    assert.is_truthy(text:find("e1%s*|.*o%-* exit 0"))
+    assert.is_truthy(text:find("e1%s*|.*o,* exit 0"))
     assert.is_truthy(text:find("0ms"))
     for line in text:gmatch("[^\n]+") do assert.is_true(#line <= 92, line) end
+  end)
+
+  it("has a look of its own for whatever a controller can be in, in both alphabets", function()
+    local seen = {}
+    for _, look in ipairs(timeline.looks) do
+      for _, glyph in ipairs { look.unicode, look.ascii } do
+        assert.is_nil(seen[glyph], glyph)
+        assert.equal(1, utf8.len(glyph))
+        seen[glyph] = true
+      end
+    end
+    for _, name in ipairs { "vm", "pod", "network", "container", "process" } do
+      for state in pairs(require("moonshim.controller." .. name).life.states) do
+        local text = timeline.draw({ { at = 0, object = "x", state = state }, { at = 9, object = "x", state = "deleted" } })
+        local drawn = text:find("│[^%s]")
+        assert.equal(drawn == nil, timeline.final[state] == true, state)
+        assert.equal(drawn ~= nil, text:find("\n +[^%s]+ [%a ]+\n$") ~= nil, text)
+      end
+    end
+  end)
+
+  it("has a legend of just what it drew", function()
+    local text = timeline.draw(STATES, { ascii = true })
+    assert.is_truthy(text:find(". created  # running  , stopped\n", 1, true), text)
+    assert.is_falsy(text:find("deleting", 1, true))
   end)
 
   it("lists what is remarkable and nothing else", function()
