@@ -1,18 +1,21 @@
 --- ledger - every receipt of one VM: what is held, by whom, and all it takes to let it go.
 --
 -- Words   receipt, owner, facts: ledger/book.lua. kind: kind.lua. world = what kinds act on.
+--         The way up: ledger/acquire.lua. How records are written, and when they cannot be: ledger/write.lua.
 -- Always  1. a receipt is in the journal, with facts enough to release it, before its first effect.
 --         2. it leaves only when its release said done or gone, or when what it dies with left.
 --         3. `needs` names only receipts that are there, and pins them.
 --         4. nothing is acquired below an owner that is closing, nor on top of what such an owner holds.
--- On the way up a journal that cannot be written stops everything: no record, no effect. On the way down it stops
--- nothing: the record is kept and written later; the worst that a crash in between brings is a second release.
 
 local Book = require "moonshim.ledger.book"
+local acquire = require "moonshim.ledger.acquire"
 local err = require "moonshim.err"
 local kind = require "moonshim.kind"
 local record = require "moonshim.journal.record"
 local task = require "moonshim.task"
+local write = require "moonshim.ledger.write"
+
+local must, note, plain_error = write.must, write.note, write.plain_error
 
 local ledger = {}
 
@@ -20,69 +23,8 @@ local ledger = {}
 local Ledger = {}
 Ledger.__index = Ledger
 
----Bytes of journal below which it is never rewritten.
-local COMPACT_ABOVE = 256 * 1024
----How deep `acquire` looks for receipts in its arguments.
-local ARGS_DEPTH = 4
 ---Outcomes that tell nothing about whether the effect happened.
 local UNKNOWN_OUTCOME = { deadline_exceeded = true, cancelled = true, unavailable = true, unknown = true }
-
-local function is_closing(self, owner)
-  local path = owner
-  while path do
-    if self.closing[path] then
-      return path
-    end
-    path = path:match("^(.*)/[^/]*$")
-  end
-end
-
-local function refuse_closing(self, owner)
-  local closing = is_closing(self, owner)
-  if closing then
-    err.raise("failed_precondition", "%s is being taken down", closing)
-  end
-end
-
--- What the journal missed while it could not be written (a full disk) goes in first, as a rewrite of the whole.
-local function write(self, rec)
-  if self.behind then
-    self.journal:rewrite(self.book:snapshot(os.time()))
-    self.behind = false
-  end
-  self.journal:append(rec)
-end
-
-local function take_in(self, rec)
-  local result = self.book:apply(rec)
-  if not self.behind and (self.journal.size or 0) > self.compact_at then
-    self:compact()
-  end
-  return result
-end
-
--- A record without which nothing may happen: raises when it cannot be written.
-local function must(self, rec)
-  rec.at = rec.at or self.now()
-  write(self, rec)
-  return take_in(self, rec)
-end
-
--- A record of what has happened already: the ledger believes it even when the journal cannot take it now.
-local function note(self, rec)
-  rec.at = rec.at or self.now()
-  local ok, e = pcall(write, self, rec)
-  if not ok then
-    self.behind = true
-    self.log:warn("the journal cannot be written; going on without", { error = e, record = rec.t, name = rec.n or rec.o })
-  end
-  return take_in(self, rec)
-end
-
-local function plain_error(e)
-  e = err.from(e)
-  return { code = e.code, message = e.message:sub(1, 1000) }
-end
 
 -- Receipts that a boot ended leave; receipts of a kind this program does not know are owed and never guessed at.
 local function judge(self)
@@ -113,7 +55,7 @@ function ledger.open(opts)
   local self = setmetatable({
     journal = opts.journal, world = world, dry = opts.dry or false, boot_id = opts.boot_id, kinds = opts.kinds or kind.all(),
     log = opts.log or world.log or require("moonshim.log").stderr(), now = opts.now or task.now, book = Book.new(),
-    closing = {}, acquiring = {}, runs = {}, releasing = {}, behind = false, compact_at = COMPACT_ABOVE,
+    closing = {}, acquiring = {}, runs = {}, releasing = {}, behind = false, compact_at = write.COMPACT_ABOVE,
   }, Ledger)
   local empty = true
   self.journal:fold(function(rec)
@@ -134,177 +76,12 @@ end
 -- ---------------------------------------------------------------------------------------------------------------
 -- Up
 
--- Every receipt in args, at most ARGS_DEPTH tables deep.
-local function collect(value, depth, into)
-  if Book.is_receipt(value) then
-    into[value.name] = value
-  elseif type(value) == "table" and depth < ARGS_DEPTH then
-    for _, v in next, value do
-      collect(v, depth + 1, into)
-    end
-  end
-end
-
-local function append(list, more)
-  for _, item in pairs(more or {}) do
-    list[#list + 1] = item
-  end
-  return list
-end
-
--- The names of receipts (given as objects or names) that are in the ledger, sorted by age.
-local function names_of(self, given, what)
-  local set = {}
-  for _, item in pairs(given or {}) do
-    local name = type(item) == "table" and item.name or item
-    local r = self.book.receipts[name]
-    if not r or (type(item) == "table" and r ~= item) then
-      err.raise("failed_precondition", "%s: %s is not in the ledger", what, tostring(name))
-    end
-    set[r] = true
-  end
-  local names = {}
-  for i, r in ipairs(Book.sorted(set)) do
-    names[i] = r.name
-  end
-  return names
-end
-
-local function check_needs(self, needs)
-  for _, name in ipairs(needs) do
-    local r = self.book.receipts[name]
-    if not r then
-      err.raise("failed_precondition", "needs %s, which is gone", name)
-    elseif r.state ~= "held" then
-      err.raise("failed_precondition", "needs %s, which is %s", name, r.state)
-    end
-    refuse_closing(self, r.owner)
-  end
-end
-
--- A mutation is never cancelled half way: it runs to its answer or its deadline. The caller's own deadline is handed down.
-local function carried_out(within, fn, ...)
-  if not task.current() then
-    return fn(...)
-  end
-  local left = task.remaining()
-  return task.shield(task.deadline, left and math.min(left, within) or within, fn, ...)
-end
-
-local function take_back(self, k, facts, owner)
-  local step = { goal = "roll_back", within = k.defaults.within, attempt = 1, args = {}, owner = owner }
-  local ok, e = pcall(carried_out, k.defaults.within, k.release, self.world, facts, step)
-  if not ok and not err.is(e, "gone", "cancelled") then
-    self.log:error("a reservation that came to nothing could not be given back", { kind = k.name, owner = owner, error = e })
-  end
-end
-
-local function new_name(self, k, wanted)
-  local name = wanted or ("%s-%d"):format(k.name, self.book.last + 1)
-  local n = math.tointeger(tonumber(name:match("%-(%d+)$")))
-  if not n or n <= self.book.last then
-    err.raise("already_exists", "a receipt name ends in a number above %d, unlike %s", self.book.last, name)
-  end
-  return name
-end
-
--- Chooses the facts and puts the receipt into the journal, in one go after the last wait.
-local function intend(self, k, opts, needs, dies, within)
-  local facts
-  local ok, r = pcall(function()
-    carried_out(within, function()
-      facts = k.reserve(self.world, opts.args or {}) or {}
-    end)
-    facts = record.plain(facts, k.name .. " facts")
-    refuse_closing(self, opts.owner)
-    check_needs(self, needs)
-    return must(self, {
-      t = "r", n = new_name(self, k, opts.name), k = k.name, v = k.v, o = opts.owner, needs = needs,
-      dies = names_of(self, dies, "dies_with"), f = facts,
-    })
-  end)
-  if not ok then
-    if facts then -- no effect was made, but an index in C may hold the slot
-      take_back(self, k, facts, opts.owner)
-    end
-    error(r, 0)
-  end
-  return r
-end
-
--- Makes the effect. The receipt ends as held, or as intended with the error raised.
-local function make(self, k, r, args, within)
-  local outcome
-  local ok, e = xpcall(carried_out, err.traceback, within, function()
-    outcome = table.pack(k.acquire(self.world, record.plain(r.facts), args)) -- a copy: what is not journaled is not known
-  end)
-  if outcome then -- it worked, even if we were cancelled meanwhile
-    local found
-    r.value = outcome[2]
-    local saved, why = pcall(function()
-      found = outcome[1] and record.plain(outcome[1], r.name .. " found")
-      must(self, { t = "h", n = r.name, f = found })
-    end)
-    if not saved then
-      ok, e = false, why
-      note(self, { t = "f", n = r.name, s = "intended", a = r.attempts, f = found, e = plain_error(why) })
-    end
-  else
-    note(self, { t = "f", n = r.name, s = "intended", a = r.attempts, e = plain_error(e) })
-  end
-  if not ok then
-    -- People know a thing by its path, not by its receipt.
-    local context = r.facts.path and ("acquire %s (%s)"):format(r.name, r.facts.path) or "acquire " .. r.name
-    error(err.is(e) and err.wrap(e, context) or e, 0)
-  end
-  return r
-end
-
 ---Acquires one thing: reserve, journal it as intended, acquire, journal it as held. When acquire fails, the receipt stays
 ---`intended` and the error is raised; the roll-back is a plan like any other.
 ---@async
 ---@param opts { owner: string, kind: string, args: table?, name: string?, needs: table?, dies_with: table?, within: string|integer? }
 ---@return moonshim.Receipt
-function Ledger:acquire(opts)
-  local k = self.kinds:get(opts.kind)
-  if not k then
-    err.raise("invalid_argument", "no such kind: %s", tostring(opts.kind))
-  elseif type(opts.owner) ~= "string" or not opts.owner:find("^[^/]+[^%c]*$") or opts.owner:find("//", 1, true)
-    or opts.owner:find("/$") then
-    err.raise("invalid_argument", "not an owner path: %s", tostring(opts.owner))
-  end
-  local within = opts.within and require("moonshim.clock").ms(opts.within) or k.defaults.within
-  refuse_closing(self, opts.owner)
-  if task.current() then
-    task.check()
-  end
-  local ties = k.ties and k.ties(self.world, opts.args or {}, self) or {}
-  local wanted = {}
-  collect(opts.args, 0, wanted)
-  append(wanted, opts.needs)
-  append(wanted, ties.needs)
-  local needs = names_of(self, wanted, "needs")
-  local dies = names_of(self, append(append({}, opts.dies_with), ties.dies_with), "dies_with")
-  check_needs(self, needs)
-
-  -- From here on a plan for this owner waits for us (Ledger:settle).
-  local busy = { owner = opts.owner, over = task.signal() }
-  self.acquiring[busy] = true
-  local ok, r = xpcall(function()
-    local r = intend(self, k, opts, needs, dies, within)
-    if self.dry then
-      must(self, { t = "h", n = r.name })
-      return r
-    end
-    return make(self, k, r, opts.args or {}, within)
-  end, err.traceback)
-  self.acquiring[busy] = nil
-  busy.over:fire()
-  if not ok then
-    error(r, 0)
-  end
-  return r
-end
+Ledger.acquire = acquire
 
 ---Waits until no acquire below `owner` is running. Bounded, since every acquire has its deadline.
 ---@async
@@ -383,9 +160,21 @@ function Ledger:reopen_owner(owner)
   self.closing[owner] = n > 0 and n or nil
 end
 
+---The owner that is closing: this one or one above it.
+---@return string? path
+function Ledger:closing_above(owner)
+  local path = owner
+  while path do
+    if self.closing[path] then
+      return path
+    end
+    path = path:match("^(.*)/[^/]*$")
+  end
+end
+
 ---@return boolean
 function Ledger:is_closing(owner)
-  return is_closing(self, owner) ~= nil
+  return self:closing_above(owner) ~= nil
 end
 
 -- ---------------------------------------------------------------------------------------------------------------
@@ -514,15 +303,7 @@ function Ledger:history()
 end
 
 ---Rewrites the journal as short as it can be. Happens by itself when it has grown to four times that.
-function Ledger:compact()
-  local ok, e = pcall(self.journal.rewrite, self.journal, self.book:snapshot(os.time()))
-  if ok then
-    self.behind = false
-  else
-    self.log:warn("the journal could not be rewritten", { error = e })
-  end
-  self.compact_at = math.max(COMPACT_ABOVE, 4 * (self.journal.size or 0))
-end
+Ledger.compact = write.compact
 
 ---Closes the journal; the receipts stay what they are.
 function Ledger:close()
