@@ -1,6 +1,8 @@
--- Compares the functions that csrc/bind registers with their stubs in lua/moonshim/_meta/core.lua, both ways.
+-- Compares the functions that csrc/bind registers with their stubs in lua/moonshim/_meta, both ways.
 --   LUA_CPATH='build/release/lib/?.so;;' lua5.4 scripts/check_meta.lua
-local STUBS = "lua/moonshim/_meta/core.lua"
+local uv = require "luv"
+
+local STUBS = "lua/moonshim/_meta"
 
 local bound = {}
 local function collect(prefix, t)
@@ -24,33 +26,41 @@ for name, mt in pairs(debug.getregistry()) do
 end
 bound["moonshim.json:close"] = nil -- a guard inside decode and encode, which no caller sees
 
-local documented, class, classes = {}, nil, {}
-local number = 0
-local problems = {}
+local documented, problems = {}, {}
 local function problem(fmt, ...)
   problems[#problems + 1] = fmt:format(...)
 end
-local described = false
-for line in io.lines(STUBS) do
-  number = number + 1
-  class = line:match("^%-%-%-@class ([%w_.]+)") or class
-  local variable = line:match("^local ([%w_]+) = {}")
-  if variable then
-    classes[variable] = variable == "core" and "core." or class .. ":"
-  end
-  local owner, separator, name = line:match("^function ([%w_.]-)([.:])([%w_]+)%(")
-  if owner then
-    local first = owner:match("^[%w_]+")
-    local full = first == "core" and owner .. separator .. name or (classes[owner] or owner .. ":") .. name
-    if documented[full] then
-      problem("%s:%d: %s is documented twice", STUBS, number, full)
+
+local function read(path)
+  local class, classes, described = nil, {}, false
+  local number = 0
+  for line in io.lines(path) do
+    number = number + 1
+    class = line:match("^%-%-%-@class ([%w_.]+)") or class
+    local variable = line:match("^local ([%w_]+) = {}")
+    if variable then
+      classes[variable] = variable == "core" and "core." or class .. ":"
     end
-    documented[full] = number
-    if not described and name ~= "close" then
-      problem("%s:%d: %s has no description", STUBS, number, full)
+    local owner, separator, name = line:match("^function ([%w_.]-)([.:])([%w_]+)%(")
+    if owner then
+      local first = owner:match("^[%w_]+")
+      local full = first == "core" and owner .. separator .. name or (classes[owner] or owner .. ":") .. name
+      local at = ("%s:%d"):format(path, number)
+      if documented[full] then
+        problem("%s: %s is documented at %s, too", at, full, documented[full])
+      end
+      documented[full] = at
+      if not described and name ~= "close" then
+        problem("%s: %s has no description", at, full)
+      end
     end
+    described = line:find("^%-%-%-") ~= nil
   end
-  described = line:find("^%-%-%-") ~= nil
+end
+
+local files = assert(uv.fs_scandir(STUBS))
+for name in function() return uv.fs_scandir_next(files) end do
+  read(STUBS .. "/" .. name)
 end
 
 for name in pairs(bound) do
@@ -60,7 +70,7 @@ for name in pairs(bound) do
 end
 for name, at in pairs(documented) do
   if not bound[name] then
-    problem("%s:%d: %s is not a function of the module", STUBS, at, name)
+    problem("%s: %s is not a function of the module", at, name)
   end
 end
 table.sort(problems)

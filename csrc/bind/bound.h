@@ -1,7 +1,7 @@
 /* bind/bound.h - the bound types: what each file of this folder adds to the module.
  *
  * Layer      bind. Each function pushes its part of moonshim.core; the Lua side is described in
- *            lua/moonshim/_meta/core.lua. */
+ *            lua/moonshim/_meta, in a file of the same name. */
 #ifndef MSH_BIND_BOUND_H
 #define MSH_BIND_BOUND_H
 #include "bind/call.h"
