@@ -16,7 +16,7 @@ packages() {
       run) echo crun e2fsprogs mount util-linux ;;
       demo) echo busybox-static ;;
       bench) echo runc ;;
-      test) echo lua-busted libcmocka-dev ;;
+      test) echo lua-busted libcmocka-dev erofs-utils iproute2 procps ;;
       lint) echo clang-format clang-tidy lua-check shellcheck libcmocka-dev luarocks ;;
       *) die "packages: no such use: $use" ;;
     esac
