@@ -11,6 +11,7 @@ void msh_l_open_transport(lua_State *L); /* table core.transport */
 void msh_l_open_bridge(lua_State *L);    /* function core.bridge */
 void msh_l_open_devices(lua_State *L);   /* function core.devices */
 void msh_l_open_sys(lua_State *L);       /* table core.sys */
+void msh_l_open_loop(lua_State *L);      /* adds to the table core.sys on top of the stack */
 void msh_l_open_process(lua_State *L);   /* adds to the table core.sys on top of the stack */
 void msh_l_open_relay(lua_State *L);     /* function core.relay */
 void msh_l_open_net(lua_State *L);       /* table core.net */
@@ -23,7 +24,4 @@ msh_stream *msh_l_stream_at(lua_State *L, int idx);
 bool msh_l_stream_busy(lua_State *L, int idx);
 /* Empties the object, whose native stream now belongs to the caller. */
 void msh_l_stream_release(lua_State *L, int idx);
-
-/* The pool of core.sys, made when first asked for; NULL and *err when it cannot be. Jobs are dropped when the state closes. */
-struct msh_pool *msh_l_pool(msh_l_cx *cx, msh_err *err);
 #endif

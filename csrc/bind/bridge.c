@@ -2,6 +2,7 @@
 #include "base/list.h"
 #include "base/time.h"
 #include "bind/bound.h"
+#include "bind/fields.h"
 #include "transport/driver.h"
 #include <stdlib.h>
 
@@ -267,8 +268,7 @@ static int l_counts(lua_State *L)
                 {"unknown", n.unknown}, {"mismatch", n.mismatch}, {"expired", n.expired}};
     lua_createtable(L, 0, 7);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        lua_pushinteger(L, (lua_Integer)rows[i].value);
-        lua_setfield(L, -2, rows[i].key);
+        msh_l_set_int(L, rows[i].key, (lua_Integer)rows[i].value);
     }
     return 1;
 }

@@ -1,5 +1,6 @@
 #include "bind/call.h"
 #include "base/list.h"
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +9,8 @@ static const char cx_key; /* its address names the context in the registry */
 
 typedef struct cx_box {
     msh_l_cx cx;
-    void (*on_close)(msh_l_cx *cx);
+    void (*on_close[MSH_L_CLOSERS])(msh_l_cx *cx);
+    int closers;
 } cx_box;
 
 /* Failures that wait for the next turn of the loop. */
@@ -45,9 +47,8 @@ static int cx_gc(lua_State *L)
     box->cx.main = NULL;
     end_later(box->cx.later);
     box->cx.later = NULL;
-    if (box->on_close != NULL)
-        box->on_close(&box->cx);
-    box->on_close = NULL;
+    while (box->closers > 0)
+        box->on_close[--box->closers](&box->cx);
     return 0;
 }
 
@@ -79,7 +80,9 @@ msh_l_cx *msh_l_cx_of(lua_State *L)
 
 void msh_l_cx_on_close(msh_l_cx *cx, void (*fn)(msh_l_cx *cx))
 {
-    ((cx_box *)cx)->on_close = fn;
+    cx_box *box = (cx_box *)cx;
+    assert(box->closers < MSH_L_CLOSERS);
+    box->on_close[box->closers++] = fn;
 }
 
 int msh_l_ref(msh_l_cx *cx, lua_State *L, int idx)
@@ -389,93 +392,4 @@ void *msh_l_new(lua_State *L, size_t size, const char *name)
     memset(u, 0, size);
     luaL_setmetatable(L, name);
     return u;
-}
-
-/* ---- options ---- */
-
-static int bad_field(lua_State *L, int t, const char *key, const char *expected)
-{
-    return luaL_argerror(
-        L, t, lua_pushfstring(L, "field '%s': %s expected, got %s", key, expected, luaL_typename(L, -1)));
-}
-
-const char *msh_l_bytes(lua_State *L, int t, const char *key, bool required, size_t *n)
-{
-    int type = lua_getfield(L, t, key);
-    if (type == LUA_TNIL && !required)
-        return NULL;
-    if (type != LUA_TSTRING)
-        bad_field(L, t, key, "string");
-    return lua_tolstring(L, -1, n);
-}
-
-const char *msh_l_str(lua_State *L, int t, const char *key, bool required)
-{
-    size_t n;
-    const char *s = msh_l_bytes(L, t, key, required, &n);
-    if (s != NULL && strlen(s) != n)
-        luaL_argerror(L, t, lua_pushfstring(L, "field '%s': contains a NUL byte", key));
-    return s;
-}
-
-static bool get_int(lua_State *L, int t, const char *key, lua_Integer min, lua_Integer max, lua_Integer *out)
-{
-    int type = lua_getfield(L, t, key);
-    if (type == LUA_TNIL) {
-        lua_pop(L, 1);
-        return false;
-    }
-    int isint = 0;
-    lua_Integer v = type == LUA_TNUMBER ? lua_tointegerx(L, -1, &isint) : 0;
-    if (!isint)
-        bad_field(L, t, key, "integer");
-    lua_pop(L, 1);
-    if (v < min || v > max)
-        luaL_argerror(L, t, lua_pushfstring(L, "field '%s': %I is not in %I..%I", key, v, min, max));
-    *out = v;
-    return true;
-}
-
-lua_Integer msh_l_int(lua_State *L, int t, const char *key, lua_Integer min, lua_Integer max,
-                      lua_Integer otherwise)
-{
-    lua_Integer v = otherwise;
-    get_int(L, t, key, min, max, &v);
-    return v;
-}
-
-lua_Integer msh_l_int_needed(lua_State *L, int t, const char *key, lua_Integer min, lua_Integer max)
-{
-    lua_Integer v = 0;
-    if (!get_int(L, t, key, min, max, &v))
-        luaL_argerror(L, t, lua_pushfstring(L, "field '%s': integer expected, got nil", key));
-    return v;
-}
-
-bool msh_l_bool(lua_State *L, int t, const char *key, bool otherwise)
-{
-    int type = lua_getfield(L, t, key);
-    if (type != LUA_TNIL && type != LUA_TBOOLEAN)
-        bad_field(L, t, key, "boolean");
-    bool v = type == LUA_TNIL ? otherwise : lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return v;
-}
-
-const char *msh_l_check_path(lua_State *L, int idx)
-{
-    size_t n;
-    const char *s = luaL_checklstring(L, idx, &n);
-    if (strlen(s) != n)
-        luaL_argerror(L, idx, "contains a NUL byte");
-    return s;
-}
-
-lua_Integer msh_l_check_int(lua_State *L, int idx, lua_Integer min, lua_Integer max)
-{
-    luaL_checktype(L, idx, LUA_TNUMBER);
-    lua_Integer v = luaL_checkinteger(L, idx);
-    if (v < min || v > max)
-        luaL_argerror(L, idx, lua_pushfstring(L, "%I is not in %I..%I", v, min, max));
-    return v;
 }

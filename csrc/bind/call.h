@@ -1,11 +1,12 @@
 /* bind/call.h - the one door between Lua and C: references, deliveries, errors, classes.
  *
  * Layer      bind: everything below it, and the only folder that includes lua.h.
- * Words      cx = our context in one Lua state; ref = a counted registry reference; deliver = run a Lua
- * function from the loop; object = a userdata of one of our classes. Ownership  cx lives in the registry and
- * dies with the state, after every object of ours and before luv's loop. A ref has one owner, an int that is
- * MSH_L_NOREF when empty. Always     1. Lua functions run on the main state, from the loop, under a protected
- * call with a traceback; what they raise goes to the on_error hook. We never exit and never keep silent.
+ * Words      cx = our context in one Lua state; ref = a counted registry reference; deliver = run a Lua function from the
+ *            loop; object = a userdata of one of our classes.
+ * Ownership  cx lives in the registry and dies with the state, after every object of ours and before luv's loop. A ref
+ *            has one owner, an int that is MSH_L_NOREF when empty.
+ * Always     1. Lua functions run on the main state, from the loop, under a protected call with a traceback; what they
+ *               raise goes to the on_error hook. We never exit and never keep silent.
  *            2. one-shot: msh_l_deliver empties the ref before the call, so a second delivery does nothing.
  *            3. an object is born closed with its metatable set; close(), __close and __gc are one idempotent
  *               function, which never calls Lua.
@@ -21,14 +22,16 @@
 
 #define MSH_L_NOREF LUA_NOREF
 
-struct msh_l_sys;
 struct msh_l_later;
+struct msh_l_loops;
+struct msh_pool;
 
 typedef struct msh_l_cx {
     lua_State *main; /* NULL once the state is closing: nothing is delivered any more */
     uv_loop_t *loop;
-    struct msh_l_sys *sys;     /* of sys.c, made when first needed */
-    struct msh_l_later *later; /* of call.c, likewise */
+    struct msh_l_later *later; /* of call.c, made when first needed */
+    struct msh_pool *pool;     /* of job.c, likewise */
+    struct msh_l_loops *loops; /* of loop.c, likewise */
     int on_error;              /* ref of the hook, or MSH_L_NOREF: standard error */
     int refs;                  /* live references, the hook's not counted */
     int objects;               /* open objects */
@@ -38,7 +41,9 @@ typedef struct msh_l_cx {
 msh_l_cx *msh_l_cx_new(lua_State *L, uv_loop_t *loop);
 /* The context, or NULL in a state without one. [-0, +0, -] */
 msh_l_cx *msh_l_cx_of(lua_State *L);
-/* Closes what the context itself holds; set by sys.c, so that call.c need not know it. */
+/* `fn` closes something that the context holds, when the state closes; call.c need not know what. At most
+ * MSH_L_CLOSERS; the newest runs first. */
+#define MSH_L_CLOSERS 2
 void msh_l_cx_on_close(msh_l_cx *cx, void (*fn)(msh_l_cx *cx));
 
 /* A reference to the value at `idx`, which stays. [-0, +0, m] */
@@ -85,17 +90,4 @@ int msh_l_result(lua_State *L, msh_code rc, const msh_err *e);
 void msh_l_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction close);
 /* A zeroed object of a class, born closed. [-0, +1, m] */
 void *msh_l_new(lua_State *L, size_t size, const char *name);
-
-/* Fields of an options table at `t`, checked strictly; a wrong type raises an argument error that names the
- * field. A string stays on the stack, so that the pointer is good until the function returns. [-0, +1
- * (strings), arg] */
-const char *msh_l_str(lua_State *L, int t, const char *key, bool required);              /* no NUL inside */
-const char *msh_l_bytes(lua_State *L, int t, const char *key, bool required, size_t *n); /* any bytes */
-lua_Integer msh_l_int(lua_State *L, int t, const char *key, lua_Integer min, lua_Integer max, /* in range */
-                      lua_Integer otherwise);
-lua_Integer msh_l_int_needed(lua_State *L, int t, const char *key, lua_Integer min, lua_Integer max);
-bool msh_l_bool(lua_State *L, int t, const char *key, bool otherwise);
-/* A string argument without NUL bytes, such as a path. */
-const char *msh_l_check_path(lua_State *L, int idx);
-lua_Integer msh_l_check_int(lua_State *L, int idx, lua_Integer min, lua_Integer max);
 #endif

@@ -1,6 +1,7 @@
 /* core.devices: the reservation machine, driven from Lua. Facts are flat tables on this side. */
 #include "bind/bound.h"
-#include "bind/json.h"
+#include "bind/device_facts.h"
+#include "bind/fields.h"
 #include "device/resv.h"
 #include <stdlib.h>
 #include <string.h>
@@ -29,177 +30,6 @@ static int l_close(lua_State *L)
     return 0;
 }
 
-/* ---- ids: decimal text, so that they pass through JSON whole ---- */
-
-static void push_id(lua_State *L, msh_resv r)
-{
-    lua_pushfstring(L, "%I", (LUAI_UACINT)r);
-}
-
-static msh_resv check_id(lua_State *L, int idx)
-{
-    size_t n;
-    luaL_checktype(L, idx, LUA_TSTRING);
-    const char *s = lua_tolstring(L, idx, &n);
-    msh_resv r = 0;
-    luaL_argcheck(L, n > 0 && n <= 18 && strspn(s, "0123456789") == n, idx, "not the id of a reservation");
-    for (size_t i = 0; i < n; i++)
-        r = r * 10 + (msh_resv)(s[i] - '0');
-    return r;
-}
-
-/* ---- wants and facts ---- */
-
-typedef struct reading {
-    const char *texts[2][MSH_RESV_LIST];
-} reading;
-
-/* A list of strings under `key`; they stay on the stack. */
-static msh_texts get_texts(lua_State *L, int t, const char *key, const char **items)
-{
-    msh_texts out = {.items = items};
-    int type = lua_getfield(L, t, key);
-    if (type == LUA_TNIL)
-        return out;
-    if (type != LUA_TTABLE)
-        luaL_argerror(L, t,
-                      lua_pushfstring(L, "field '%s': list expected, got %s", key, luaL_typename(L, -1)));
-    int list = lua_gettop(L);
-    lua_Unsigned n = lua_rawlen(L, list);
-    if (n > MSH_RESV_LIST)
-        luaL_argerror(L, t, lua_pushfstring(L, "field '%s': more than %d entries", key, (int)MSH_RESV_LIST));
-    luaL_checkstack(L, (int)n + 4, key);
-    for (lua_Unsigned i = 1; i <= n; i++) {
-        size_t len;
-        if (lua_rawgeti(L, list, (lua_Integer)i) != LUA_TSTRING)
-            luaL_argerror(L, t,
-                          lua_pushfstring(L, "field '%s': string expected at %d, got %s", key, (int)i,
-                                          luaL_typename(L, -1)));
-        items[i - 1] = lua_tolstring(L, -1, &len);
-        if (strlen(items[i - 1]) != len)
-            luaL_argerror(L, t, lua_pushfstring(L, "field '%s': NUL byte at %d", key, (int)i));
-    }
-    out.n = (size_t)n;
-    return out;
-}
-
-static void get_mount(lua_State *L, int t, msh_mount_config *m, const char **items)
-{
-    int type = lua_getfield(L, t, "mount");
-    if (type == LUA_TNIL)
-        return;
-    if (type != LUA_TTABLE)
-        luaL_argerror(L, t,
-                      lua_pushfstring(L, "field 'mount': table expected, got %s", luaL_typename(L, -1)));
-    int at = lua_gettop(L);
-    m->read_only = msh_l_bool(L, at, "read_only", false);
-    m->encrypted = msh_l_bool(L, at, "encrypted", false);
-    m->ensure_filesystem = msh_l_bool(L, at, "ensure_filesystem", false);
-    m->block_dev = msh_l_bool(L, at, "block_dev", false);
-    m->filesystem = msh_l_str(L, at, "filesystem", false);
-    m->options = get_texts(L, at, "options", items);
-}
-
-#define MSH_BUSES 3
-static const char *const buses[MSH_BUSES] = {
-    [MSH_BUS_SCSI] = "scsi", [MSH_BUS_PLAN9] = "plan9", [MSH_BUS_VPCI] = "vpci"};
-
-/* Reads a want (or the want in facts) from the table at `t`. May raise; everything stays on the stack. */
-static void get_want(lua_State *L, int t, msh_want *w, reading *r)
-{
-    luaL_checktype(L, t, LUA_TTABLE);
-    memset(w, 0, sizeof *w);
-    const char *bus = msh_l_str(L, t, "bus", true);
-    while (w->bus < MSH_BUSES && strcmp(bus, buses[w->bus]) != 0)
-        w->bus++;
-    if (w->bus == MSH_BUSES)
-        luaL_argerror(L, t,
-                      lua_pushfstring(L, "field 'bus': 'scsi', 'plan9' or 'vpci' expected, got '%s'", bus));
-    w->path = msh_l_str(L, t, "path", true);
-    w->read_only = msh_l_bool(L, t, "read_only", false);
-    if (w->bus == MSH_BUS_VPCI) {
-        w->vf = (uint32_t)msh_l_int(L, t, "vf", 0, MSH_VPCI_VFS, 0);
-        w->instance = msh_l_str(L, t, "instance", true);
-    } else if (w->bus == MSH_BUS_SCSI) {
-        w->type = msh_l_str(L, t, "type", false);
-        w->provider = msh_l_str(L, t, "provider", false);
-        w->partition = (uint32_t)msh_l_int(L, t, "partition", 0, MSH_SCSI_PARTS, 0);
-        get_mount(L, t, &w->mount, r->texts[0]);
-    } else {
-        w->restrict_names = msh_l_bool(L, t, "restrict", false);
-        w->names = get_texts(L, t, "names", r->texts[1]);
-    }
-}
-
-static void set_text(lua_State *L, const char *key, const char *text)
-{
-    if (text == NULL || text[0] == '\0')
-        return;
-    lua_pushstring(L, text);
-    lua_setfield(L, -2, key);
-}
-
-static void set_int(lua_State *L, const char *key, uint64_t v)
-{
-    lua_pushinteger(L, (lua_Integer)v);
-    lua_setfield(L, -2, key);
-}
-
-static void set_bool(lua_State *L, const char *key, bool v)
-{
-    lua_pushboolean(L, v);
-    lua_setfield(L, -2, key);
-}
-
-static void set_texts(lua_State *L, const char *key, const msh_texts *texts)
-{
-    lua_createtable(L, (int)texts->n, 0);
-    for (size_t i = 0; i < texts->n; i++) {
-        lua_pushstring(L, texts->items[i]);
-        lua_rawseti(L, -2, (lua_Integer)i + 1);
-    }
-    luaL_setmetatable(L, MSH_JSON_ARRAY); /* so that [] stays [] in the journal */
-    lua_setfield(L, -2, key);
-}
-
-/* Adds the facts to the table on top. */
-static void set_facts(lua_State *L, const msh_facts *f)
-{
-    lua_pushstring(L, buses[f->want.bus]);
-    lua_setfield(L, -2, "bus");
-    set_text(L, "path", f->want.path);
-    set_bool(L, "read_only", f->want.read_only);
-    set_text(L, "guest_path", f->guest_path);
-    if (f->want.bus == MSH_BUS_VPCI) {
-        set_text(L, "instance", f->want.instance);
-        set_int(L, "vf", f->want.vf);
-        return;
-    }
-    if (f->want.bus == MSH_BUS_PLAN9) {
-        lua_pushfstring(L, "%I", (LUAI_UACINT)f->share);
-        lua_setfield(L, -2, "share");
-        set_int(L, "port", f->port);
-        set_bool(L, "restrict", f->want.restrict_names);
-        set_texts(L, "names", &f->want.names);
-        return;
-    }
-    const msh_mount_config *m = &f->want.mount;
-    set_int(L, "controller", f->controller);
-    set_int(L, "lun", f->lun);
-    set_int(L, "partition", f->want.partition);
-    lua_pushstring(L, f->want.type != NULL && f->want.type[0] != '\0' ? f->want.type : "VirtualDisk");
-    lua_setfield(L, -2, "type");
-    set_text(L, "provider", f->want.provider);
-    lua_createtable(L, 0, 6);
-    set_bool(L, "read_only", m->read_only);
-    set_bool(L, "encrypted", m->encrypted);
-    set_bool(L, "ensure_filesystem", m->ensure_filesystem);
-    set_bool(L, "block_dev", m->block_dev);
-    set_text(L, "filesystem", m->filesystem);
-    set_texts(L, "options", &m->options);
-    lua_setfield(L, -2, "mount");
-}
-
 /* ---- methods ---- */
 
 /* t:make(want) -> id, facts | nil, err      [-0, +2, arg] */
@@ -207,8 +37,8 @@ static int l_make(lua_State *L)
 {
     l_devices *u = check(L);
     msh_want w;
-    reading r;
-    get_want(L, 2, &w, &r);
+    msh_l_want_texts room;
+    msh_l_get_want(L, 2, &w, &room);
     if (u->t == NULL)
         return msh_l_closed(L, "the device table");
     msh_err err = {0};
@@ -218,9 +48,9 @@ static int l_make(lua_State *L)
         return msh_l_fail(L, &err);
     if (msh_resv_facts(u->t, id, &f) != MSH_OK)
         return luaL_error(L, "a reservation without facts");
-    push_id(L, id);
+    msh_l_push_resv(L, id);
     lua_createtable(L, 0, 12);
-    set_facts(L, &f);
+    msh_l_set_facts(L, &f);
     return 2;
 }
 
@@ -229,7 +59,7 @@ static int l_aim(lua_State *L)
 {
     static const char *const goals[] = {"mapped", "released", NULL};
     l_devices *u = check(L);
-    msh_resv id = check_id(L, 2);
+    msh_resv id = msh_l_check_resv(L, 2);
     int goal = luaL_checkoption(L, 3, NULL, goals);
     if (u->t == NULL)
         return msh_l_closed(L, "the device table");
@@ -250,10 +80,9 @@ static int l_effect(lua_State *L)
         lua_pushnil(L);
         return 1;
     }
-    set_int(L, "id", e.id);
-    lua_pushstring(L, msh_op_text(e.op));
-    lua_setfield(L, -2, "op");
-    set_facts(L, &e.facts);
+    msh_l_set_int(L, "id", e.id);
+    msh_l_set_text(L, "op", msh_op_text(e.op));
+    msh_l_set_facts(L, &e.facts);
     return 1;
 }
 
@@ -291,7 +120,7 @@ static int l_settled(lua_State *L)
         return 1;
     }
     const msh_settlement *s = msh_resv_settlement(u->t);
-    push_id(L, r);
+    msh_l_push_resv(L, r);
     lua_pushstring(L, aim_text(s->aim));
     if (code == MSH_OK)
         return 2;
@@ -307,10 +136,10 @@ static int l_restore(lua_State *L)
     static const char *const held[] = {"mapped", "intended", NULL};
     l_devices *u = check(L);
     msh_facts f = {0};
-    reading r;
-    msh_resv id = check_id(L, 2);
+    msh_l_want_texts room;
+    msh_resv id = msh_l_check_resv(L, 2);
     f.held = luaL_checkoption(L, 4, NULL, held) == 0 ? MSH_HELD_MAPPED : MSH_HELD_INTENDED;
-    get_want(L, 3, &f.want, &r);
+    msh_l_get_want(L, 3, &f.want, &room);
     const char *guest = msh_l_str(L, 3, "guest_path", f.want.bus != MSH_BUS_VPCI);
     if (guest == NULL)
         guest = "";
@@ -322,7 +151,7 @@ static int l_restore(lua_State *L)
         f.lun = (uint32_t)msh_l_int_needed(L, 3, "lun", 0, MSH_SCSI_LUNS - 1);
     } else if (f.want.bus == MSH_BUS_PLAN9) {
         lua_getfield(L, 3, "share");
-        f.share = check_id(L, lua_gettop(L));
+        f.share = msh_l_check_resv(L, lua_gettop(L));
         f.port = (uint32_t)msh_l_int(L, 3, "port", 0, UINT32_MAX, MSH_PLAN9_PORT);
     }
     if (u->t == NULL)
@@ -347,19 +176,19 @@ static int l_dump(lua_State *L)
     lua_newtable(L);
     for (lua_Integer n = 1; u->t != NULL && msh_resv_next(u->t, &cursor, &info); n++) {
         lua_createtable(L, 0, 6);
-        push_id(L, info.resv);
+        msh_l_push_resv(L, info.resv);
         lua_setfield(L, -2, "id");
-        set_text(L, "aim", aim_text(info.aim));
-        set_bool(L, "pending", info.pending);
+        msh_l_set_text(L, "aim", aim_text(info.aim));
+        msh_l_set_bool(L, "pending", info.pending);
         lua_createtable(L, 0, 12);
-        set_facts(L, &info.facts);
+        msh_l_set_facts(L, &info.facts);
         lua_setfield(L, -2, "facts");
         for (int i = 0; i < 2; i++) {
             lua_createtable(L, 0, 3);
-            set_int(L, "users", info.users[i]);
-            set_text(L, "state", state_text(info.state[i]));
+            msh_l_set_int(L, "users", info.users[i]);
+            msh_l_set_text(L, "state", state_text(info.state[i]));
             if (info.running[i] >= 0)
-                set_text(L, "running", msh_op_text((msh_op)info.running[i]));
+                msh_l_set_text(L, "running", msh_op_text((msh_op)info.running[i]));
             lua_setfield(L, -2, names[i]);
         }
         lua_rawseti(L, -2, n);
@@ -375,14 +204,14 @@ static int l_counts(lua_State *L)
     if (u->t != NULL)
         n = msh_resvs_count(u->t);
     lua_createtable(L, 0, 8);
-    set_int(L, "reservations", n.reservations);
-    set_int(L, "parents", n.parents);
-    set_int(L, "mounts", n.mounts);
-    set_int(L, "running", n.running);
-    set_int(L, "slots_used", n.slots_used);
-    set_int(L, "slots_boot", n.slots_boot);
-    set_int(L, "effects", n.effects);
-    set_int(L, "late", n.late);
+    msh_l_set_int(L, "reservations", n.reservations);
+    msh_l_set_int(L, "parents", n.parents);
+    msh_l_set_int(L, "mounts", n.mounts);
+    msh_l_set_int(L, "running", n.running);
+    msh_l_set_int(L, "slots_used", n.slots_used);
+    msh_l_set_int(L, "slots_boot", n.slots_boot);
+    msh_l_set_int(L, "effects", n.effects);
+    msh_l_set_int(L, "late", n.late);
     return 1;
 }
 

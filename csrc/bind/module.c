@@ -2,6 +2,7 @@
 #include "base/crc.h"
 #include "base/time.h"
 #include "bind/bound.h"
+#include "bind/fields.h"
 #include "bind/json.h"
 #include "bind/script.h"
 #include <luv/luv.h>
@@ -41,10 +42,8 @@ static int l_stats(lua_State *L)
 {
     msh_l_cx *cx = msh_l_cx_of(L);
     lua_createtable(L, 0, 2);
-    lua_pushinteger(L, cx->refs - (cx->on_error != MSH_L_NOREF));
-    lua_setfield(L, -2, "refs");
-    lua_pushinteger(L, cx->objects);
-    lua_setfield(L, -2, "objects");
+    msh_l_set_int(L, "refs", cx->refs - (cx->on_error != MSH_L_NOREF));
+    msh_l_set_int(L, "objects", cx->objects);
     return 1;
 }
 

@@ -1,8 +1,9 @@
 /* core.net: the machine's links, as lua/moonshim/net needs them. What asks the kernel runs on the pool of core.sys. */
 #include "bind/bound.h"
+#include "bind/fields.h"
+#include "bind/job.h"
 #include "sys/fd.h"
 #include "sys/netlink.h"
-#include "sys/pool.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,13 +14,8 @@
 
 typedef struct net_job net_job;
 struct net_job {
-    msh_job base;
-    msh_l_cx *cx;
-    int ref;
-    msh_code rc;
-    msh_err err;
-    msh_code (*work)(net_job *j, msh_netlink *nl); /* in `netns`, or in our own namespace */
-    msh_l_push push;                               /* NULL: true */
+    msh_l_job job;
+    msh_code (*work)(net_job *j, msh_netlink *nl, msh_err *err); /* in `netns`, or in our own namespace */
     char *netns;
     /* arguments; names are copies */
     char name[MSH_IFNAME], bridge[MSH_IFNAME], peer_name[MSH_IFNAME], kind[MSH_IFNAME];
@@ -36,8 +32,9 @@ struct net_job {
     unsigned index;
 };
 
-static void free_job(net_job *j)
+static void free_job(msh_l_job *base)
 {
+    net_job *j = MSH_LIST_OF(base, net_job, job);
     free(j->netns);
     free(j->links);
     free(j->addresses);
@@ -45,65 +42,34 @@ static void free_job(net_job *j)
     free(j);
 }
 
-static void job_work(msh_job *base)
+static void work(msh_l_job *base)
 {
-    net_job *j = MSH_LIST_OF(base, net_job, base);
+    net_job *j = MSH_LIST_OF(base, net_job, job);
     msh_netlink *nl = NULL;
     int netns = -1;
     if (j->netns != NULL)
-        j->rc = msh_netns_open(j->netns, &netns, &j->err);
-    if (j->rc == MSH_OK)
-        j->rc = msh_netlink_open(netns, &nl, &j->err);
-    if (j->rc == MSH_OK)
-        j->rc = j->work(j, nl);
+        base->rc = msh_netns_open(j->netns, &netns, &base->err);
+    if (base->rc == MSH_OK)
+        base->rc = msh_netlink_open(netns, &nl, &base->err);
+    if (base->rc == MSH_OK)
+        base->rc = j->work(j, nl, &base->err);
     msh_netlink_close(nl);
     msh_fd_close(&netns);
 }
 
-static void job_done(msh_job *base)
+/* Copies the arguments that were read into `args`; the callback is at `cb`, checked. `push`: of a good result, NULL: true. */
+static int submit(lua_State *L, const net_job *args, msh_l_push push, const char *netns, int cb)
 {
-    net_job *j = MSH_LIST_OF(base, net_job, base);
-    if (j->rc != MSH_OK)
-        msh_l_deliver(j->cx, &j->ref, msh_l_push_failed, &j->err);
-    else
-        msh_l_deliver(j->cx, &j->ref, j->push != NULL ? j->push : msh_l_push_true, j);
-    free_job(j);
-}
-
-static void job_drop(msh_job *base)
-{
-    free_job(MSH_LIST_OF(base, net_job, base));
-}
-
-/* Takes the arguments that were read into `args`; the callback is at `cb`, checked. */
-static int submit(lua_State *L, const net_job *args, const char *netns, int cb)
-{
-    msh_err err = {0};
-    msh_l_cx *cx = msh_l_cx_of(L);
-    msh_pool *pool = msh_l_pool(cx, &err);
-    net_job *j = pool == NULL ? NULL : malloc(sizeof *j);
-    if (j == NULL) {
-        if (pool != NULL)
-            msh_fail(&err, MSH_RESOURCE_EXHAUSTED, "no memory");
-        return msh_l_fail(L, &err);
+    net_job *j = malloc(sizeof *j);
+    if (j != NULL) {
+        *j = *args;
+        j->job = (msh_l_job){.work = work, .push = push, .free = free_job};
+        if (netns != NULL && (j->netns = strdup(netns)) == NULL) {
+            free_job(&j->job);
+            j = NULL;
+        }
     }
-    *j = *args;
-    j->base = (msh_job){.work = job_work, .done = job_done, .drop = job_drop};
-    j->cx = cx;
-    j->ref = MSH_L_NOREF;
-    if (netns != NULL && (j->netns = strdup(netns)) == NULL) {
-        free_job(j);
-        msh_fail(&err, MSH_RESOURCE_EXHAUSTED, "no memory");
-        return msh_l_fail(L, &err);
-    }
-    j->ref = msh_l_ref(cx, L, cb);
-    if (msh_pool_submit(pool, &j->base, &err) != MSH_OK) {
-        msh_l_unref(cx, &j->ref);
-        free_job(j);
-        return msh_l_fail(L, &err);
-    }
-    lua_pushboolean(L, 1);
-    return 1;
+    return msh_l_job_submit(L, j != NULL ? &j->job : NULL, cb);
 }
 
 /* ---- arguments ---- */
@@ -126,51 +92,33 @@ static void get_mac(lua_State *L, int t, const char *key, msh_mac *out)
 
 /* ---- state ---- */
 
-static msh_code work_state(net_job *j, msh_netlink *nl)
+static msh_code work_state(net_job *j, msh_netlink *nl, msh_err *err)
 {
-    msh_code rc = msh_netlink_links(nl, &j->links, &j->n_links, &j->err);
+    msh_code rc = msh_netlink_links(nl, &j->links, &j->n_links, err);
     if (rc == MSH_OK)
-        rc = msh_netlink_addresses(nl, &j->addresses, &j->n_addresses, &j->err);
+        rc = msh_netlink_addresses(nl, &j->addresses, &j->n_addresses, err);
     if (rc == MSH_OK)
-        rc = msh_netlink_routes(nl, &j->routes, &j->n_routes, &j->err);
+        rc = msh_netlink_routes(nl, &j->routes, &j->n_routes, err);
     return rc;
-}
-
-static void set_int(lua_State *L, const char *key, lua_Integer v)
-{
-    lua_pushinteger(L, v);
-    lua_setfield(L, -2, key);
-}
-
-static void set_str(lua_State *L, const char *key, const char *v)
-{
-    lua_pushstring(L, v);
-    lua_setfield(L, -2, key);
-}
-
-static void set_flag(lua_State *L, const char *key, bool v)
-{
-    lua_pushboolean(L, v);
-    lua_setfield(L, -2, key);
 }
 
 static int push_state(lua_State *L, void *arg)
 {
-    const net_job *j = arg;
+    const net_job *j = MSH_LIST_OF(arg, net_job, job);
     char text[64];
     lua_createtable(L, 0, 3);
     lua_createtable(L, (int)j->n_links, 0);
     for (size_t i = 0; i < j->n_links; i++) {
         const msh_link *l = &j->links[i];
         lua_createtable(L, 0, 8);
-        set_int(L, "index", l->index);
-        set_int(L, "master", l->master);
-        set_int(L, "mtu", l->mtu);
-        set_str(L, "name", l->name);
-        set_str(L, "kind", l->kind);
-        set_str(L, "mac", msh_mac_text(&l->mac, text));
-        set_flag(L, "up", l->up);
-        set_flag(L, "loopback", l->loopback);
+        msh_l_set_int(L, "index", l->index);
+        msh_l_set_int(L, "master", l->master);
+        msh_l_set_int(L, "mtu", l->mtu);
+        msh_l_set_text(L, "name", l->name);
+        msh_l_set_text(L, "kind", l->kind);
+        msh_l_set_text(L, "mac", msh_mac_text(&l->mac, text));
+        msh_l_set_bool(L, "up", l->up);
+        msh_l_set_bool(L, "loopback", l->loopback);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     lua_setfield(L, -2, "links");
@@ -178,10 +126,10 @@ static int push_state(lua_State *L, void *arg)
     for (size_t i = 0; i < j->n_addresses; i++) {
         const msh_address *a = &j->addresses[i];
         lua_createtable(L, 0, 4);
-        set_int(L, "index", a->index);
-        set_int(L, "family", a->ip.family);
-        set_str(L, "address", msh_ip_text(&a->ip, text));
-        set_int(L, "prefix", a->ip.prefix);
+        msh_l_set_int(L, "index", a->index);
+        msh_l_set_int(L, "family", a->ip.family);
+        msh_l_set_text(L, "address", msh_ip_text(&a->ip, text));
+        msh_l_set_int(L, "prefix", a->ip.prefix);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     lua_setfield(L, -2, "addresses");
@@ -189,13 +137,13 @@ static int push_state(lua_State *L, void *arg)
     for (size_t i = 0; i < j->n_routes; i++) {
         const msh_route *r = &j->routes[i];
         lua_createtable(L, 0, 6);
-        set_int(L, "index", r->index);
-        set_int(L, "family", r->to.family);
-        set_str(L, "to", msh_ip_text(&r->to, text));
-        set_int(L, "prefix", r->to.prefix);
-        set_int(L, "metric", r->metric);
+        msh_l_set_int(L, "index", r->index);
+        msh_l_set_int(L, "family", r->to.family);
+        msh_l_set_text(L, "to", msh_ip_text(&r->to, text));
+        msh_l_set_int(L, "prefix", r->to.prefix);
+        msh_l_set_int(L, "metric", r->metric);
         if (r->via.family != 0)
-            set_str(L, "via", msh_ip_text(&r->via, text));
+            msh_l_set_text(L, "via", msh_ip_text(&r->via, text));
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     lua_setfield(L, -2, "routes");
@@ -208,32 +156,32 @@ static int l_state(lua_State *L)
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_checktype(L, 2, LUA_TFUNCTION);
     const char *netns = msh_l_str(L, 1, "netns", false);
-    net_job args = {.work = work_state, .push = push_state};
-    return submit(L, &args, netns, 2);
+    net_job args = {.work = work_state};
+    return submit(L, &args, push_state, netns, 2);
 }
 
 /* ---- making ---- */
 
 static int push_index(lua_State *L, void *arg)
 {
-    lua_pushinteger(L, ((net_job *)arg)->index);
+    lua_pushinteger(L, MSH_LIST_OF(arg, net_job, job)->index);
     return 1;
 }
 
-static msh_code work_bridge(net_job *j, msh_netlink *nl)
+static msh_code work_bridge(net_job *j, msh_netlink *nl, msh_err *err)
 {
     msh_link link;
     msh_link_change up = MSH_LINK_AS_IT_IS;
     up.up = 1;
-    msh_code rc = msh_netlink_bridge_make(nl, j->name, &j->mac, &j->err);
+    msh_code rc = msh_netlink_bridge_make(nl, j->name, &j->mac, err);
     if (rc != MSH_OK)
         return rc;
-    rc = msh_netlink_by_name(nl, j->name, &link, &j->err);
+    rc = msh_netlink_by_name(nl, j->name, &link, err);
     if (rc != MSH_OK)
         return rc;
-    rc = msh_netlink_address_add(nl, link.index, &j->ip, &j->err);
+    rc = msh_netlink_address_add(nl, link.index, &j->ip, err);
     if (rc == MSH_OK)
-        rc = msh_netlink_change(nl, link.index, &up, &j->err);
+        rc = msh_netlink_change(nl, link.index, &up, err);
     if (rc != MSH_OK)
         msh_netlink_delete(nl, link.index, NULL);
     j->index = link.index;
@@ -244,25 +192,25 @@ static msh_code work_bridge(net_job *j, msh_netlink *nl)
  * [-0, +1..2, arg] */
 static int l_bridge(lua_State *L)
 {
-    net_job args = {.work = work_bridge, .push = push_index};
+    net_job args = {.work = work_bridge};
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_checktype(L, 2, LUA_TFUNCTION);
     get_name(L, 1, "name", true, args.name);
     get_mac(L, 1, "mac", &args.mac);
     if (msh_ip_parse(msh_l_str(L, 1, "address", true), &args.ip, NULL) != MSH_OK)
         luaL_argerror(L, 1, "field 'address': not an IP address");
-    return submit(L, &args, NULL, 2);
+    return submit(L, &args, push_index, NULL, 2);
 }
 
-static msh_code work_veth(net_job *j, msh_netlink *nl)
+static msh_code work_veth(net_job *j, msh_netlink *nl, msh_err *err)
 {
     msh_link bridge = {0}, link;
     int netns = -1;
     msh_code rc = MSH_OK;
     if (j->bridge[0] != '\0')
-        rc = msh_netlink_by_name(nl, j->bridge, &bridge, &j->err);
+        rc = msh_netlink_by_name(nl, j->bridge, &bridge, err);
     if (rc == MSH_OK)
-        rc = msh_netns_of(j->pid, j->start_time, &netns, &j->err);
+        rc = msh_netns_of(j->pid, j->start_time, &netns, err);
     if (rc != MSH_OK)
         return rc;
     msh_veth v = {.name = j->name,
@@ -272,15 +220,15 @@ static msh_code work_veth(net_job *j, msh_netlink *nl)
                   .master = bridge.index,
                   .mtu = j->mtu,
                   .peer_netns = netns};
-    rc = msh_netlink_veth_make(nl, &v, &j->err);
+    rc = msh_netlink_veth_make(nl, &v, err);
     msh_fd_close(&netns);
     if (rc == MSH_OK)
-        rc = msh_netlink_by_name(nl, j->name, &link, &j->err);
+        rc = msh_netlink_by_name(nl, j->name, &link, err);
     if (rc != MSH_OK)
         return rc;
     msh_link_change up = MSH_LINK_AS_IT_IS;
     up.up = 1;
-    rc = msh_netlink_change(nl, link.index, &up, &j->err);
+    rc = msh_netlink_change(nl, link.index, &up, err);
     if (rc != MSH_OK)
         msh_netlink_delete(nl, link.index, NULL);
     j->index = link.index;
@@ -291,7 +239,7 @@ static msh_code work_veth(net_job *j, msh_netlink *nl)
  * done(index); already_exists: the name is taken; gone: the process ended [-0, +1..2, arg] */
 static int l_veth(lua_State *L)
 {
-    net_job args = {.work = work_veth, .push = push_index};
+    net_job args = {.work = work_veth};
     luaL_checktype(L, 1, LUA_TTABLE);
     luaL_checktype(L, 2, LUA_TFUNCTION);
     get_name(L, 1, "name", true, args.name);
@@ -302,16 +250,16 @@ static int l_veth(lua_State *L)
     args.mtu = (unsigned)msh_l_int(L, 1, "mtu", 0, 65535, 0);
     args.pid = (int)msh_l_int_needed(L, 1, "pid", 1, INT32_MAX);
     args.start_time = (uint64_t)msh_l_int(L, 1, "start_time", 0, LUA_MAXINTEGER, 0);
-    return submit(L, &args, NULL, 2);
+    return submit(L, &args, push_index, NULL, 2);
 }
 
-static msh_code work_remove(net_job *j, msh_netlink *nl)
+static msh_code work_remove(net_job *j, msh_netlink *nl, msh_err *err)
 {
     msh_link link;
-    msh_code rc = msh_netlink_by_mac(nl, &j->mac, j->kind, &link, &j->err);
+    msh_code rc = msh_netlink_by_mac(nl, &j->mac, j->kind, &link, err);
     if (rc == MSH_NOT_FOUND)
-        return msh_fail(&j->err, MSH_GONE, "there is no such link");
-    return rc == MSH_OK ? msh_netlink_delete(nl, link.index, &j->err) : rc;
+        return msh_fail(err, MSH_GONE, "there is no such link");
+    return rc == MSH_OK ? msh_netlink_delete(nl, link.index, err) : rc;
 }
 
 /* net.remove({mac=, kind=}, done) -> true | nil, err      gone: there is none [-0, +1..2, arg] */
@@ -322,7 +270,7 @@ static int l_remove(lua_State *L)
     luaL_checktype(L, 2, LUA_TFUNCTION);
     get_mac(L, 1, "mac", &args.mac);
     get_name(L, 1, "kind", true, args.kind);
-    return submit(L, &args, NULL, 2);
+    return submit(L, &args, NULL, NULL, 2);
 }
 
 /* ---- namespaces ---- */
@@ -344,8 +292,8 @@ static int l_namespace(lua_State *L)
         return msh_l_fail(L, &err);
     }
     lua_createtable(L, 0, 2);
-    set_int(L, "dev", (lua_Integer)st.st_dev);
-    set_int(L, "ino", (lua_Integer)st.st_ino);
+    msh_l_set_int(L, "dev", (lua_Integer)st.st_dev);
+    msh_l_set_int(L, "ino", (lua_Integer)st.st_ino);
     return 1;
 }
 

@@ -1,6 +1,7 @@
 /* core.sys, second part: processes by pid and start time, locks, and what the boot says. */
 #include "sys/process.h"
 #include "bind/bound.h"
+#include "bind/fields.h"
 #include "sys/lock.h"
 #include "sys/system.h"
 
@@ -34,14 +35,11 @@ static int push_exit(lua_State *L, void *arg)
     const msh_exit *how = arg;
     lua_createtable(L, 0, 2);
     if (how->gone) {
-        lua_pushboolean(L, 1);
-        lua_setfield(L, -2, "gone");
+        msh_l_set_bool(L, "gone", true);
         return 1;
     }
-    lua_pushinteger(L, how->code);
-    lua_setfield(L, -2, "code");
-    lua_pushinteger(L, how->signal);
-    lua_setfield(L, -2, "signal");
+    msh_l_set_int(L, "code", how->code);
+    msh_l_set_int(L, "signal", how->signal);
     return 1;
 }
 
@@ -168,8 +166,7 @@ static int l_lock_file(lua_State *L)
     if (msh_lock_take(path, create, (unsigned)mode, &u->fd, &holder, &err) != MSH_OK) {
         msh_l_fail(L, &err);
         if (holder > 0) {
-            lua_pushinteger(L, holder);
-            lua_setfield(L, -2, "holder");
+            msh_l_set_int(L, "holder", holder);
         }
         return 2;
     }

@@ -2,6 +2,7 @@
 #include "relay/relay.h"
 #include "base/list.h"
 #include "bind/bound.h"
+#include "bind/fields.h"
 #include <string.h>
 
 #define RELAY "moonshim.relay"
@@ -99,8 +100,7 @@ static void push_counts(lua_State *L, const uint64_t bytes[MSH_STDIO])
 {
     lua_createtable(L, 0, 4);
     for (int i = 0; i < MSH_STDIO; i++) {
-        lua_pushinteger(L, (lua_Integer)bytes[i]);
-        lua_setfield(L, -2, names[i]);
+        msh_l_set_int(L, names[i], (lua_Integer)bytes[i]);
     }
 }
 
@@ -108,13 +108,11 @@ static int push_report(lua_State *L, void *arg)
 {
     const msh_io_report *r = arg;
     push_counts(L, r->bytes);
-    lua_pushboolean(L, r->cut);
-    lua_setfield(L, -2, "cut");
+    msh_l_set_bool(L, "cut", r->cut);
     lua_createtable(L, 0, 1);
     for (int i = 0; i < MSH_STDIO; i++)
         if (r->error[i] != 0) {
-            lua_pushstring(L, strerror(r->error[i]));
-            lua_setfield(L, -2, names[i]);
+            msh_l_set_text(L, names[i], strerror(r->error[i]));
         }
     lua_setfield(L, -2, "errors");
     return 1;

@@ -1,5 +1,6 @@
 /* core.script: the object and its calls. */
 #include "bind/copy.h"
+#include "bind/fields.h"
 #include "bind/sandbox.h"
 #include <stdio.h>
 
@@ -213,12 +214,9 @@ static int l_counts(lua_State *L)
     for (int i = 0; i < MSH_SCRIPT_CALLS; i++)
         n += s->S != NULL && s->calls[i].co != NULL;
     lua_createtable(L, 0, 3);
-    lua_pushinteger(L, (lua_Integer)s->used);
-    lua_setfield(L, -2, "memory");
-    lua_pushinteger(L, s->S != NULL ? s->functions : 0);
-    lua_setfield(L, -2, "functions");
-    lua_pushinteger(L, n);
-    lua_setfield(L, -2, "waiting");
+    msh_l_set_int(L, "memory", (lua_Integer)s->used);
+    msh_l_set_int(L, "functions", s->S != NULL ? s->functions : 0);
+    msh_l_set_int(L, "waiting", n);
     return 1;
 }
 

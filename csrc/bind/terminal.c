@@ -1,6 +1,7 @@
 /* core.terminal: the user's terminal, and pseudo terminals. */
 #include "sys/terminal.h"
 #include "bind/bound.h"
+#include "bind/fields.h"
 #include "sys/fd.h"
 
 static int check_fd(lua_State *L, int idx)

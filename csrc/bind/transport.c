@@ -4,6 +4,7 @@
  * the Lua handle loses no bytes and no events; close() lets go of it. */
 #include "base/list.h"
 #include "bind/bound.h"
+#include "bind/fields.h"
 #include "transport/mem.h"
 #include "transport/unix.h"
 #include <stdlib.h>
@@ -285,12 +286,9 @@ static int l_peer(lua_State *L)
     if (msh_stream_peer(u->s, &p, &err) != MSH_OK)
         return msh_l_fail(L, &err);
     lua_createtable(L, 0, 3);
-    lua_pushinteger(L, p.pid);
-    lua_setfield(L, -2, "pid");
-    lua_pushinteger(L, p.uid);
-    lua_setfield(L, -2, "uid");
-    lua_pushinteger(L, p.gid);
-    lua_setfield(L, -2, "gid");
+    msh_l_set_int(L, "pid", p.pid);
+    msh_l_set_int(L, "uid", p.uid);
+    msh_l_set_int(L, "gid", p.gid);
     return 1;
 }
 
