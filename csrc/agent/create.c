@@ -88,6 +88,16 @@ static void explain(const create *k, int root, msh_err *err)
         *err = better;
 }
 
+/* Asked of the root that init is in, where all mounts are: a program may be on one of them. */
+static msh_code runnable(const create *k, msh_err *err)
+{
+    int inside = msh_program_root(k->pid);
+    msh_code rc = inside < 0 ? MSH_OK /* init is gone: its exit will tell */
+                             : msh_program_runs(inside, msh_json_get(k->spec, "process"), err);
+    msh_fd_close(&inside);
+    return rc;
+}
+
 static msh_code make(create *k, int root, msh_err *err)
 {
     const msh_container *c = k->container;
@@ -105,6 +115,8 @@ static msh_code make(create *k, int root, msh_err *err)
         rc = rt->ops->create(rt, c->id, c->bundle, child, c->terminal ? &k->console : NULL, &k->pid, err);
         if (rc != MSH_OK)
             explain(k, root, err);
+        else if ((rc = runnable(k, err)) != MSH_OK)
+            rt->ops->remove(rt, c->id, NULL); /* ends its init, too */
     }
     msh_stdio_close(child);
     return rc;
@@ -155,6 +167,7 @@ static void create_work(void *ctx)
     free(names.resolv);
     if (rc != MSH_OK) {
         msh_stdio_close(k->mine);
+        msh_fd_close(&k->console);
         msh_undo_create(c, k->keep_bundle);
     }
 }

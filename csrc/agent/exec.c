@@ -83,14 +83,6 @@ static void init_work(void *ctx)
         msh_stdio_close(x->sock);
 }
 
-/* An exec sees the container as it is now, mounts included: through its init. */
-static int live_root(pid_t init)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/root", (int)init);
-    return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-}
-
 /* Whether a process has ended or is on its way out, reaped or not. With it goes its pid namespace, and the runtime then
  * fails in a dozen ways that tell nothing: no memory for a fork, no such process, a broken socket. */
 static bool is_ending(pid_t pid)
@@ -153,7 +145,7 @@ static void exec_work(void *ctx)
     int child[3] = {-1, -1, -1};
     if (err->code != MSH_OK)
         return;
-    int root = live_root(x->init);
+    int root = msh_program_root(x->init);
     msh_code rc = root < 0 ? msh_fail_errno(err, errno, "root of the container") : MSH_OK;
     if (rc != MSH_OK)
         err->hresult = MSH_HR_SYSTEM_STOPPED;
@@ -161,6 +153,8 @@ static void exec_work(void *ctx)
         rc = exec_user(x, root, err);
     if (rc == MSH_OK)
         rc = msh_program_find(root, x->process, err);
+    if (rc == MSH_OK)
+        rc = msh_program_runs(root, x->process, err);
     msh_fd_close(&root);
     if (rc == MSH_OK)
         rc = msh_stdio_dial(x->request->agent, &x->io, x->sock, err);

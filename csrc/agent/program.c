@@ -1,30 +1,24 @@
 #include "agent/program.h"
+#include "agent/format.h"
 #include "agent/fs.h"
 #include "agent/json.h"
 #include "agent/paths.h"
 #include "wire/gcs.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 
 #define TEXT_MAX     (4u << 20) /* of a passwd or group file */
+#define PATH_ROOM    (2 * MSH_PATH_MAX)
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-typedef enum found { MISSING, UNUSABLE, FOUND } found;
-
-static found look(int root, const char *path)
+int msh_program_root(pid_t pid)
 {
-    struct stat st;
-    int fd = msh_fs_open(root, path, O_PATH, 0, RESOLVE_IN_ROOT);
-    if (fd < 0)
-        return errno == ENOENT || errno == ENOTDIR ? MISSING : UNUSABLE;
-    int rc = fstat(fd, &st);
-    msh_fd_close(&fd);
-    return rc == 0 && S_ISREG(st.st_mode) && (st.st_mode & 0111) != 0 ? FOUND : UNUSABLE;
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/root", (int)pid);
+    return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
 static const char *search_path(const json_t *process)
@@ -41,39 +35,65 @@ static const char *search_path(const json_t *process)
     return path;
 }
 
-msh_code msh_program_find(int root, const json_t *process, msh_err *err)
+/* The best that goes by the name of args[0], and its `path` in root when that is a program. */
+static msh_code find(int root, const json_t *process, char path[PATH_ROOM], msh_found *best, msh_err *err)
 {
     const char *name = json_string_value(json_array_get(msh_json_get(process, "args"), 0));
     const char *cwd = json_string_value(msh_json_get(process, "cwd"));
-    char path[2 * MSH_PATH_MAX];
-    found best = MISSING;
+    *best = MSH_FILE_MISSING;
     if (name == NULL || name[0] == '\0')
         return msh_fail(err, MSH_INVALID_ARGUMENT, "the process names no program");
     if (strlen(name) >= MSH_PATH_MAX || (cwd != NULL && strlen(cwd) >= MSH_PATH_MAX))
         return msh_fail(err, MSH_INVALID_ARGUMENT, "the name of the program is too long");
     if (strchr(name, '/') != NULL) {
-        snprintf(path, sizeof path, "%s/%s", name[0] == '/' || cwd == NULL ? "" : cwd, name);
-        best = look(root, path);
-    } else {
-        for (const char *p = search_path(process); *p != '\0' && best != FOUND;) {
-            size_t n = strcspn(p, ":");
-            if (n < MSH_PATH_MAX) {
-                snprintf(path, sizeof path, "%s%s%.*s/%s", p[0] == '/' || cwd == NULL ? "" : cwd,
-                         p[0] == '/' ? "" : "/", (int)n, p, name);
-                found f = look(root, path);
-                best = f > best ? f : best;
-            }
-            p += n;
-            p += *p == ':';
-        }
-    }
-    if (best == FOUND)
+        snprintf(path, PATH_ROOM, "%s%s%s", name[0] == '/' || cwd == NULL ? "" : cwd,
+                 name[0] == '/' ? "" : "/", name);
+        *best = msh_format_look(root, path, NULL);
         return MSH_OK;
-    msh_code rc = best == MISSING
-                      ? msh_fail(err, MSH_NOT_FOUND, "program \"%.100s\" is not in the container", name)
-                      : msh_fail(err, MSH_PERMISSION_DENIED, "\"%.100s\" is not an executable program", name);
+    }
+    for (const char *p = search_path(process); *p != '\0' && *best != MSH_FILE_FOUND;) {
+        size_t n = strcspn(p, ":");
+        if (n < MSH_PATH_MAX) {
+            snprintf(path, PATH_ROOM, "%s%s%.*s/%s", p[0] == '/' || cwd == NULL ? "" : cwd,
+                     p[0] == '/' ? "" : "/", (int)n, p, name);
+            msh_found f = msh_format_look(root, path, NULL);
+            *best = f > *best ? f : *best;
+        }
+        p += n;
+        p += *p == ':';
+    }
+    return MSH_OK;
+}
+
+msh_code msh_program_find(int root, const json_t *process, msh_err *err)
+{
+    char path[PATH_ROOM];
+    msh_found best;
+    msh_code rc = find(root, process, path, &best, err);
+    if (rc != MSH_OK || best == MSH_FILE_FOUND)
+        return rc;
+    const char *name = json_string_value(json_array_get(msh_json_get(process, "args"), 0));
+    rc = best == MSH_FILE_MISSING
+             ? msh_fail(err, MSH_NOT_FOUND, "program \"%.100s\" is not in the container", name)
+             : msh_fail(err, MSH_PERMISSION_DENIED, "\"%.100s\" is not an executable program", name);
     if (err != NULL)
-        err->hresult = best == MISSING ? MSH_HR_FILE_NOT_FOUND : MSH_HR_ACCESS_DENIED;
+        err->hresult = best == MSH_FILE_MISSING ? MSH_HR_FILE_NOT_FOUND : MSH_HR_ACCESS_DENIED;
+    return rc;
+}
+
+msh_code msh_program_runs(int root, const json_t *process, msh_err *err)
+{
+    char path[PATH_ROOM];
+    msh_found best;
+    int file = -1;
+    if (find(root, process, path, &best, NULL) != MSH_OK || best != MSH_FILE_FOUND ||
+        msh_format_look(root, path, &file) != MSH_FILE_FOUND)
+        return MSH_OK;
+    const char *cwd = json_string_value(msh_json_get(process, "cwd"));
+    msh_code rc = msh_format_check(root, cwd, path, file, err);
+    msh_fd_close(&file);
+    if (rc != MSH_OK && err != NULL)
+        err->hresult = MSH_HR_ACCESS_DENIED;
     return rc;
 }
 

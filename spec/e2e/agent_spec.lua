@@ -188,7 +188,12 @@ describe_as_root("the agent of a local UVM", function()
     end
 
     before_each(function()
-      gcs.sh(("echo data > %s/bin/plain && chmod 644 %s/bin/plain"):format(root, root))
+      gcs.sh(([[cd %s/bin
+        echo data > plain; chmod 644 plain
+        echo true > text
+        printf '#!/no/such -x\\n' > script
+        cp busybox foreign; printf '\\26' | dd of=foreign bs=1 seek=18 conv=notrunc status=none
+        chmod 755 text script foreign]]):format(root))
     end)
 
     for name, case in pairs {
@@ -197,8 +202,11 @@ describe_as_root("the agent of a local UVM", function()
       ["a path through a file"] = { "/etc/passwd/x", 0x80070002 },
       ["a file that is not executable"] = { "plain", 0x80070005 },
       ["a folder"] = { "/etc", 0x80070005 },
+      ["a text that is no script"] = { "text", 0x80070005 },
+      ["a script without its interpreter"] = { "script", 0x80070005 },
+      ["a program for another machine"] = { "foreign", 0x80070005 },
     } do
-      it(("tells %s apart"):format(name), function()
+      it(("tells %s apart (known bug 64)"):format(name), function()
         assert.equal(case[2], result_of { case[1] })
         assert.equal(0, (vm:run("c1", sh "true"))) -- the id is free again
         assert.is_nil(vm.notifications[2]) -- one for the run that was, none for the one that never ran
@@ -207,6 +215,15 @@ describe_as_root("the agent of a local UVM", function()
         assert.equal(case[2], select(2, vm:exec("c2", { case[1] })))
       end)
     end
+
+    it("looks for it where the container's mounts are", function()
+      gcs.sh(("mkdir -p %s/good %s/app && cd %s/good && printf '#!/bin/sh\\nexit 6\\n' > run && chmod 755 run && cp %s/bin/text %s/app/run")
+        :format(folder, root, folder, root, root))
+      local _, good = vm:share("2", folder .. "/good")
+      assert.equal(6, (vm:run("c1", gcs.spec(container_root, { "/app/run" }, {
+        extra_mounts = { { destination = "/app", type = "bind", source = good, options = { "bind" } } },
+      }))))
+    end)
   end)
 
   describe("asked for a user", function()
@@ -390,7 +407,11 @@ describe_as_root("the agent of a local UVM", function()
       vm.process:kill "sigkill"
       gcs.until_ready("the end of boot", function() return vm.boot_code end)
       gcs.until_ready("the end of pid 1", function() return not uv.fs_stat("/proc/" .. vm.pid) end)
-      gcs.sh(("rmdir /sys/fs/cgroup/*/%s || true"):format(vm.cgroup)) -- nobody was left to do that
+      -- Nobody was left to remove its groups, and the kernel lets each go only when the last of its tasks is.
+      gcs.until_ready("the end of its groups", function()
+        gcs.sh(("find /sys/fs/cgroup -depth -type d -path '*/%s' -exec rmdir {} + || true"):format(vm.cgroup))
+        return gcs.holdings().cgroups == 0
+      end)
     end)
 
     it("says on one line why it could not, and leaves nothing", function()

@@ -42,7 +42,12 @@ describe("moonshim run --rootfs", function()
     setup(function()
       root = command.folder .. "/roots/programs"
       command.execute("/bin/cp", { "-a", command.root(), root })
-      command.execute("/bin/sh", { "-c", "echo data > bin/plain; chmod 644 bin/plain" }, { cwd = root })
+      assert.equal(0, command.execute("/bin/sh", { "-c", [[
+        echo data > bin/plain; chmod 644 bin/plain
+        echo true > bin/text; : > bin/empty
+        printf '#!/no/such\n' > bin/script
+        cp bin/busybox bin/foreign; printf '\26' | dd of=bin/foreign bs=1 seek=18 conv=notrunc status=none
+        chmod 755 bin/text bin/empty bin/script bin/foreign]] }, { cwd = root }).code)
     end)
 
     for name, case in pairs {
@@ -50,8 +55,12 @@ describe("moonshim run --rootfs", function()
       ["gives 127 for a path that is not there"] = { "/bin/nosuch", 127 },
       ["gives 126 for a file that is not executable"] = { "/bin/plain", 126 },
       ["gives 126 for a folder"] = { "/etc", 126 },
+      ["gives 126 for a text that is no script"] = { "text", 126 },
+      ["gives 126 for an empty file"] = { "/bin/empty", 126 },
+      ["gives 126 for a script without its interpreter"] = { "script", 126 },
+      ["gives 126 for a program for another machine"] = { "foreign", 126 },
     } do
-      it(name, function()
+      it(name .. " (known bug 64)", function()
         local result = command.run({ case[1] }, { "--rootfs", root })
         assert.equal(case[2], result.code, result.err)
         assert.equal("", result.out)

@@ -29,14 +29,16 @@ Vm.__index = Vm
 ---Turns the loop until `ready()` gives something.
 local function until_ready(what, ready)
   local late = false
-  local timer = uv.new_timer()
+  local timer, tick = uv.new_timer(), uv.new_timer()
   timer:start(LIMIT, 0, function() late = true end)
+  tick:start(5, 5, function() end) -- so that conditions outside of the loop are looked at
   local value = ready()
   while not value and not late do
     uv.run "once"
     value = ready()
   end
   timer:close()
+  tick:close()
   return value or error("waited too long for " .. what, 3)
 end
 gcs.until_ready = until_ready
