@@ -1,28 +1,6 @@
 /* Scenarios of shares; the number in brackets is the one of the behaviour specification. */
 #include "device/rig.h"
 
-static void map(msh_resvs *t, msh_resv r, const char *add, const char *mount)
-{
-    rig_aim(t, r, MSH_AIM_MAPPED);
-    if (add != NULL)
-        rig_ok(t, add);
-    if (mount != NULL)
-        rig_ok(t, mount);
-    rig_settled(t, r, MSH_OK);
-    rig_rests(t);
-}
-
-static void unmap(msh_resvs *t, msh_resv r, const char *unmount, const char *remove)
-{
-    rig_aim(t, r, MSH_AIM_RELEASED);
-    if (unmount != NULL)
-        rig_ok(t, unmount);
-    if (remove != NULL)
-        rig_ok(t, remove);
-    rig_no_effect(t);
-    rig_settled(t, r, MSH_OK);
-}
-
 static void names_are_numbers_that_only_grow(void **state)
 {
     (void)state;
@@ -33,12 +11,12 @@ static void names_are_numbers_that_only_grow(void **state)
     assert_string_equal(rig_facts(t, a).guest_path, "/run/mounts/plan9/0");
     msh_resv b = rig_make(t, SHARE("/b"));
     assert_int_equal(rig_facts(t, b).share, 1);
-    unmap(t, a, NULL, NULL);
-    unmap(t, b, NULL, NULL);
+    rig_leave(t, a);
+    rig_leave(t, b);
     assert_int_equal(msh_resvs_count(t).parents, 0);
     a = rig_make(t, SHARE("/a")); /* [#279] [#301] */
     assert_int_equal(rig_facts(t, a).share, 2);
-    unmap(t, a, NULL, NULL);
+    rig_leave(t, a);
     rig_empty(t);
 }
 
@@ -113,7 +91,7 @@ static void add_then_mount(void **state)
     msh_resv r = rig_make(t, &w);
     rig_aim(t, r, MSH_AIM_MAPPED); /* [#285] */
     msh_effect e = rig_starts(t, "add /etc #0");
-    assert_true(e.facts.want.read_only && e.facts.want.restrict_names); /* [#286] [#287] */
+    assert_true(e.facts.want.read_only && e.facts.want.restrict_names); /* [#287] */
     assert_int_equal(e.facts.want.names.n, 1);
     assert_string_equal(e.facts.want.names.items[0], "resolv.conf");
     msh_resv_done(t, e.id, MSH_DONE_OK);
@@ -123,7 +101,7 @@ static void add_then_mount(void **state)
     assert_true(e.facts.want.read_only);
     msh_resv_done(t, e.id, MSH_DONE_OK);
     rig_settled(t, r, MSH_OK);
-    map(t, r, NULL, NULL); /* [#288] */
+    rig_up(t, r, NULL, NULL); /* [#288] */
     rig_aim(t, r, MSH_AIM_RELEASED);
     e = rig_starts(t, "unmount /etc #0");
     assert_true(e.facts.want.read_only);
@@ -132,6 +110,8 @@ static void add_then_mount(void **state)
     rig_ok(t, "remove /etc #0");
     rig_settled(t, r, MSH_OK);
     assert_int_equal(msh_resv_aim(t, r, MSH_AIM_MAPPED), MSH_NOT_FOUND); /* [#300] */
+    assert_int_equal(msh_resv_aim(t, r, MSH_AIM_RELEASED), MSH_NOT_FOUND);
+    assert_int_equal(msh_resv_aim(t, 99, MSH_AIM_MAPPED), MSH_NOT_FOUND);
     rig_empty(t);
 }
 
@@ -140,10 +120,10 @@ static void two_users_share_one(void **state)
     (void)state;
     msh_resvs *t = rig_new(NULL);
     msh_resv one = rig_make(t, SHARE("/a")), two = rig_make(t, SHARE("/a"));
-    map(t, one, "add /a #0", "mount /a #0");
-    map(t, two, NULL, NULL);
-    unmap(t, one, NULL, NULL);                      /* [#289] */
-    unmap(t, two, "unmount /a #0", "remove /a #0"); /* [#290] */
+    rig_up(t, one, "add /a #0", "mount /a #0");
+    rig_up(t, two, NULL, NULL);
+    rig_leave(t, one);                                 /* [#289] */
+    rig_down(t, two, "unmount /a #0", "remove /a #0"); /* [#290] */
     rig_empty(t);
 }
 
@@ -157,11 +137,11 @@ static void a_failed_add_drains_without_calls(void **state)
     rig_does(t, "add /a #0", MSH_DONE_FAILED);
     rig_settled(t, one, MSH_INTERNAL); /* [#291] */
     rig_settled(t, two, MSH_INTERNAL);
-    unmap(t, one, NULL, NULL); /* [#292] */
-    unmap(t, two, NULL, NULL);
+    rig_leave(t, one); /* [#292] */
+    rig_leave(t, two);
     one = rig_make(t, SHARE("/a"));
-    map(t, one, "add /a #1", "mount /a #1");
-    unmap(t, one, "unmount /a #1", "remove /a #1");
+    rig_up(t, one, "add /a #1", "mount /a #1");
+    rig_down(t, one, "unmount /a #1", "remove /a #1");
     rig_empty(t);
 }
 
@@ -178,9 +158,9 @@ static void a_failed_mount_removes_the_share_after_the_last(void **state)
     rig_aim(t, three, MSH_AIM_MAPPED);
     rig_does(t, "mount /a #0", MSH_DONE_FAILED);
     rig_settled(t, three, MSH_INTERNAL);
-    unmap(t, one, NULL, NULL);
-    unmap(t, two, NULL, NULL);             /* [#294] */
-    unmap(t, three, NULL, "remove /a #0"); /* [#293] */
+    rig_leave(t, one);
+    rig_leave(t, two);                        /* [#294] */
+    rig_down(t, three, NULL, "remove /a #0"); /* [#293] */
     rig_empty(t);
 }
 
@@ -189,7 +169,7 @@ static void a_release_that_failed_goes_on_where_it_stopped(void **state)
     (void)state;
     msh_resvs *t = rig_new(NULL);
     msh_resv r = rig_make(t, SHARE("/a"));
-    map(t, r, "add /a #0", "mount /a #0");
+    rig_up(t, r, "add /a #0", "mount /a #0");
     rig_aim(t, r, MSH_AIM_RELEASED);
     rig_does(t, "unmount /a #0", MSH_DONE_FAILED); /* [#295] */
     rig_settled(t, r, MSH_INTERNAL);
@@ -198,10 +178,10 @@ static void a_release_that_failed_goes_on_where_it_stopped(void **state)
     rig_does(t, "remove /a #0", MSH_DONE_FAILED); /* [#296] */
     rig_settled(t, r, MSH_INTERNAL);
     msh_resv two = rig_make(t, SHARE("/a")); /* [#297] the share is still there */
-    map(t, two, NULL, "mount /a #0");
-    unmap(t, r, NULL, NULL);
-    map(t, two, NULL, NULL);
-    unmap(t, two, "unmount /a #0", "remove /a #0");
+    rig_up(t, two, NULL, "mount /a #0");
+    rig_leave(t, r);
+    rig_up(t, two, NULL, NULL);
+    rig_down(t, two, "unmount /a #0", "remove /a #0");
     rig_empty(t);
 }
 
@@ -210,11 +190,11 @@ static void who_never_mapped_leaves_others_alone(void **state)
     (void)state;
     msh_resvs *t = rig_new(NULL);
     msh_resv one = rig_make(t, SHARE("/a")), two = rig_make(t, SHARE("/a"));
-    unmap(t, one, NULL, NULL); /* [#299] */
-    map(t, two, "add /a #0", "mount /a #0");
-    unmap(t, two, "unmount /a #0", "remove /a #0");
+    rig_leave(t, one); /* [#299] */
+    rig_up(t, two, "add /a #0", "mount /a #0");
+    rig_down(t, two, "unmount /a #0", "remove /a #0");
     one = rig_make(t, SHARE("/a"));
-    unmap(t, one, NULL, NULL); /* [#298] */
+    rig_leave(t, one); /* [#298] */
     rig_empty(t);
 }
 
@@ -223,7 +203,7 @@ static void a_dead_guest_ends_only_the_unmount(void **state)
     (void)state;
     msh_resvs *t = rig_new(NULL);
     msh_resv r = rig_make(t, SHARE("/a"));
-    map(t, r, "add /a #0", "mount /a #0");
+    rig_up(t, r, "add /a #0", "mount /a #0");
     rig_aim(t, r, MSH_AIM_RELEASED); /* [#303] */
     rig_does(t, "unmount /a #0", MSH_DONE_GONE);
     rig_does(t, "remove /a #0", MSH_DONE_GONE);
@@ -238,7 +218,7 @@ static void shares_do_not_wait_for_each_other(void **state)
     msh_resv a = rig_make(t, SHARE("/a")), b = rig_make(t, SHARE("/b"));
     rig_aim(t, a, MSH_AIM_MAPPED);
     rig_starts(t, "add /a #0");
-    map(t, b, "add /b #1", "mount /b #1"); /* [#304] */
+    rig_up(t, b, "add /b #1", "mount /b #1"); /* [#304] */
     msh_resvs_free(t);
 }
 
@@ -258,7 +238,7 @@ static void restored_shares_keep_their_names(void **state)
     f.port = 0;
     assert_int_equal(msh_resv_restore(t, 6, &f, &e), MSH_INVALID_ARGUMENT);
     assert_int_equal(rig_facts(t, rig_make(t, SHARE("/c"))).share, 42);
-    unmap(t, 5, "unmount /a #41", "remove /a #41");
+    rig_down(t, 5, "unmount /a #41", "remove /a #41");
     msh_resvs_free(t);
 }
 
@@ -270,7 +250,7 @@ int main(void)
                  the_key_is_path_rights_and_names),
         SCENARIO("writable shares can be denied before any change [#284]", writable_shares_can_be_denied),
         SCENARIO("names cannot leave the directory", names_cannot_leave_the_directory),
-        SCENARIO("add, then mount; again is nothing [#285] [#286] [#287] [#288] [#300]", add_then_mount),
+        SCENARIO("add, then mount; again is nothing [#285] [#287] [#288] [#300]", add_then_mount),
         SCENARIO("two users share one [#289] [#290]", two_users_share_one),
         SCENARIO("a failed add drains without calls [#291] [#292]", a_failed_add_drains_without_calls),
         SCENARIO("a failed mount removes the share after the last [#293] [#294] [#302]",

@@ -121,6 +121,50 @@ static inline void rig_rests(msh_resvs *t) /* nothing due, nothing settled */
         fail_msg("reservation %" PRIu64 " settled: %s", r, msh_code_text(code));
 }
 
+/* Up by these effects (NULL: none), all of them ok, and settled. */
+static inline void rig_up(msh_resvs *t, msh_resv r, const char *first, const char *second)
+{
+    rig_aim(t, r, MSH_AIM_MAPPED);
+    if (first != NULL)
+        rig_ok(t, first);
+    if (second != NULL)
+        rig_ok(t, second);
+    rig_settled(t, r, MSH_OK);
+    rig_rests(t);
+}
+
+/* Released by these effects (NULL: none) and no other, all of them ok. */
+static inline void rig_down(msh_resvs *t, msh_resv r, const char *first, const char *second)
+{
+    rig_aim(t, r, MSH_AIM_RELEASED);
+    if (first != NULL)
+        rig_ok(t, first);
+    if (second != NULL)
+        rig_ok(t, second);
+    rig_no_effect(t);
+    rig_settled(t, r, MSH_OK);
+}
+
+static inline void rig_leave(msh_resvs *t, msh_resv r) /* released without any effect */
+{
+    rig_down(t, r, NULL, NULL);
+}
+
+/* The last user of partition 0 of a disk goes: the whole way down. `slot` as in "0:1". */
+static inline void rig_disk_down(msh_resvs *t, msh_resv r, const char *path, const char *slot)
+{
+    char text[200];
+    rig_aim(t, r, MSH_AIM_RELEASED);
+    snprintf(text, sizeof text, "unmount %s %s:0", path, slot);
+    rig_ok(t, text);
+    snprintf(text, sizeof text, "eject %s %s", path, slot);
+    rig_ok(t, text);
+    snprintf(text, sizeof text, "detach %s %s", path, slot);
+    rig_ok(t, text);
+    rig_no_effect(t);
+    rig_settled(t, r, MSH_OK);
+}
+
 static inline void rig_empty(msh_resvs *t) /* ends the test */
 {
     rig_rests(t);

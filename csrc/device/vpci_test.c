@@ -5,26 +5,6 @@
 #define G2              "22222222-2222-4222-8222-222222222222"
 #define DEVICE(p, f, g) (&(msh_want){.bus = MSH_BUS_VPCI, .path = (p), .vf = (f), .instance = (g)})
 
-static void up(msh_resvs *t, msh_resv r, const char *assign, const char *wait)
-{
-    rig_aim(t, r, MSH_AIM_MAPPED);
-    if (assign != NULL)
-        rig_ok(t, assign);
-    if (wait != NULL)
-        rig_ok(t, wait);
-    rig_settled(t, r, MSH_OK);
-    rig_rests(t);
-}
-
-static void down(msh_resvs *t, msh_resv r, const char *remove)
-{
-    rig_aim(t, r, MSH_AIM_RELEASED);
-    if (remove != NULL)
-        rig_ok(t, remove);
-    rig_no_effect(t);
-    rig_settled(t, r, MSH_OK);
-}
-
 static void refused(msh_resvs *t, msh_resv r) /* an aim at a spoiled device: an error, and no call */
 {
     rig_aim(t, r, MSH_AIM_MAPPED);
@@ -54,9 +34,9 @@ static void the_key_is_path_and_function(void **state)
     msh_want w = *DEVICE("/dev/y", 0, "33333333-3333-4333-8333-333333333333");
     w.mount.read_only = true;
     rig_refused(t, &w, MSH_INVALID_ARGUMENT);
-    down(t, a, NULL); /* [#313] */
-    down(t, b, NULL);
-    down(t, vf, NULL);
+    rig_leave(t, a); /* [#313] */
+    rig_leave(t, b);
+    rig_leave(t, vf);
     rig_empty(t);
 }
 
@@ -65,10 +45,10 @@ static void one_assignment_for_all_holders(void **state)
     (void)state;
     msh_resvs *t = rig_new(NULL);
     msh_resv a = rig_make(t, DEVICE("/dev/x", 2, G1)), b = rig_make(t, DEVICE("/dev/x", 2, G2));
-    up(t, a, "assign /dev/x:2", "wait /dev/x:2"); /* [#309] */
+    rig_up(t, a, "assign /dev/x:2", "wait /dev/x:2");
     assert_int_equal(rig_facts(t, a).held, MSH_HELD_MAPPED);
-    up(t, b, NULL, NULL); /* [#310] */
-    down(t, a, NULL);     /* [#311] */
+    rig_up(t, b, NULL, NULL); /* [#310] */
+    rig_leave(t, a);          /* [#311] */
     assert_int_equal(rig_facts(t, b).held, MSH_HELD_MAPPED);
     rig_aim(t, b, MSH_AIM_RELEASED); /* [#312] [#321]: the guest is told nothing */
     rig_ok(t, "remove /dev/x:2");
@@ -76,7 +56,7 @@ static void one_assignment_for_all_holders(void **state)
     rig_settled(t, b, MSH_OK);
     msh_resv c = rig_make(t, DEVICE("/dev/x", 2, G2));
     assert_string_equal(rig_facts(t, c).want.instance, G2);
-    down(t, c, NULL);
+    rig_leave(t, c);
     rig_empty(t);
 }
 
@@ -85,10 +65,10 @@ static void a_holder_that_never_added_takes_nothing_away(void **state)
     (void)state;
     msh_resvs *t = rig_new(NULL);
     msh_resv a = rig_make(t, DEVICE("/dev/x", 0, G1)), b = rig_make(t, DEVICE("/dev/x", 0, G1));
-    up(t, b, "assign /dev/x:0", "wait /dev/x:0");
-    down(t, a, NULL); /* [#314] */
+    rig_up(t, b, "assign /dev/x:0", "wait /dev/x:0");
+    rig_leave(t, a); /* [#314] */
     assert_int_equal(rig_facts(t, b).held, MSH_HELD_MAPPED);
-    down(t, b, "remove /dev/x:0");
+    rig_down(t, b, "remove /dev/x:0", NULL);
     rig_empty(t);
 }
 
@@ -103,8 +83,8 @@ static void a_failed_assignment_leaves_nothing(void **state)
     rig_settled(t, a, MSH_INTERNAL);
     rig_settled(t, b, MSH_INTERNAL);
     rig_rests(t);
-    down(t, a, NULL); /* [#316] */
-    down(t, b, NULL);
+    rig_leave(t, a); /* [#316] */
+    rig_leave(t, b);
     rig_empty(t);
 }
 
@@ -127,12 +107,12 @@ static void a_failed_wait_spoils_the_device(void **state)
         refused(t, b);
         msh_resv_done(t, wait.id, MSH_DONE_OK); /* an answer that comes now changes nothing */
         refused(t, b);
-        down(t, a, NULL);
+        rig_leave(t, a);
         rig_aim(t, b, MSH_AIM_RELEASED);
         rig_does(t, "remove /dev/x:0", MSH_DONE_FAILED); /* [#318] */
         rig_settled(t, b, MSH_INTERNAL);
         refused(t, b);
-        down(t, b, "remove /dev/x:0");
+        rig_down(t, b, "remove /dev/x:0", NULL);
         rig_empty(t);
     }
 }
@@ -142,7 +122,7 @@ static void a_failed_removal_is_repeated_and_spoils_the_device(void **state)
     (void)state;
     msh_resvs *t = rig_new(NULL);
     msh_resv a = rig_make(t, DEVICE("/dev/x", 0, G1));
-    up(t, a, "assign /dev/x:0", "wait /dev/x:0");
+    rig_up(t, a, "assign /dev/x:0", "wait /dev/x:0");
     rig_aim(t, a, MSH_AIM_RELEASED);
     msh_effect e = rig_starts(t, "remove /dev/x:0");
     msh_resv b = rig_make(t, DEVICE("/dev/x", 0, G2)); /* comes while it goes */
@@ -155,7 +135,7 @@ static void a_failed_removal_is_repeated_and_spoils_the_device(void **state)
     rig_does(t, "remove /dev/x:0", MSH_DONE_FAILED);
     rig_settled(t, b, MSH_INTERNAL);
     refused(t, b);
-    down(t, b, "remove /dev/x:0");
+    rig_down(t, b, "remove /dev/x:0", NULL);
     rig_empty(t);
 }
 
@@ -164,7 +144,7 @@ static void who_comes_while_it_goes_gets_it_anew(void **state)
     (void)state;
     msh_resvs *t = rig_new(NULL);
     msh_resv a = rig_make(t, DEVICE("/dev/x", 0, G1));
-    up(t, a, "assign /dev/x:0", "wait /dev/x:0");
+    rig_up(t, a, "assign /dev/x:0", "wait /dev/x:0");
     rig_aim(t, a, MSH_AIM_RELEASED);
     msh_effect e = rig_starts(t, "remove /dev/x:0");
     msh_resv b = rig_make(t, DEVICE("/dev/x", 0, G2));
@@ -175,7 +155,7 @@ static void who_comes_while_it_goes_gets_it_anew(void **state)
     rig_ok(t, "assign /dev/x:0");
     rig_ok(t, "wait /dev/x:0"); /* not taken for seen because it was before */
     rig_settled(t, b, MSH_OK);
-    down(t, b, "remove /dev/x:0");
+    rig_down(t, b, "remove /dev/x:0", NULL);
     rig_empty(t);
 }
 
@@ -186,7 +166,7 @@ static void unknown_ids_and_vms_that_are_gone(void **state)
     assert_int_equal(msh_resv_aim(t, 7, MSH_AIM_MAPPED), MSH_NOT_FOUND); /* [#320] */
     assert_int_equal(msh_resv_aim(t, 7, MSH_AIM_RELEASED), MSH_NOT_FOUND);
     msh_resv a = rig_make(t, DEVICE("/dev/x", 0, G1));
-    up(t, a, "assign /dev/x:0", "wait /dev/x:0");
+    rig_up(t, a, "assign /dev/x:0", "wait /dev/x:0");
     rig_aim(t, a, MSH_AIM_RELEASED);
     rig_does(t, "remove /dev/x:0", MSH_DONE_GONE); /* [#322] */
     rig_settled(t, a, MSH_OK);
@@ -202,8 +182,8 @@ static void devices_of_the_vm_document_are_shared_and_stay(void **state)
     assert_int_equal(msh_resvs_boot_device(t, "/dev/gpu", 2, G1, NULL), MSH_FAILED_PRECONDITION);
     msh_resv a = rig_make(t, DEVICE("/dev/gpu", 1, G2)); /* [#323] */
     assert_string_equal(rig_facts(t, a).want.instance, G1);
-    up(t, a, NULL, NULL);
-    down(t, a, NULL);
+    rig_up(t, a, NULL, NULL);
+    rig_leave(t, a);
     rig_empty(t);
 }
 
@@ -215,7 +195,7 @@ static void slow_waits_hold_up_nobody_else(void **state)
     rig_aim(t, a, MSH_AIM_MAPPED);
     rig_ok(t, "assign /dev/a:0");
     msh_effect slow = rig_starts(t, "wait /dev/a:0");
-    up(t, b, "assign /dev/b:0", "wait /dev/b:0"); /* [#324] */
+    rig_up(t, b, "assign /dev/b:0", "wait /dev/b:0"); /* [#324] */
     msh_resv_done(t, slow.id, MSH_DONE_OK);
     rig_settled(t, a, MSH_OK);
     msh_resvs_free(t);
@@ -237,25 +217,31 @@ static void a_crash_is_survived_by_facts(void **state)
     f.held = MSH_HELD_INTENDED;
     assert_int_equal(msh_resv_restore(t, 6, &f, NULL), MSH_OK);
     refused(t, 6); /* nobody knows whether it was assigned */
-    down(t, 6, "remove /dev/y:1");
-    down(t, 5, "remove /dev/x:1");
+    rig_down(t, 6, "remove /dev/y:1", NULL);
+    rig_down(t, 5, "remove /dev/x:1", NULL);
     rig_empty(t);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_key_is_path_and_function),
-        cmocka_unit_test(one_assignment_for_all_holders),
-        cmocka_unit_test(a_holder_that_never_added_takes_nothing_away),
-        cmocka_unit_test(a_failed_assignment_leaves_nothing),
-        cmocka_unit_test(a_failed_wait_spoils_the_device),
-        cmocka_unit_test(a_failed_removal_is_repeated_and_spoils_the_device),
-        cmocka_unit_test(who_comes_while_it_goes_gets_it_anew),
-        cmocka_unit_test(unknown_ids_and_vms_that_are_gone),
-        cmocka_unit_test(devices_of_the_vm_document_are_shared_and_stay),
-        cmocka_unit_test(slow_waits_hold_up_nobody_else),
-        cmocka_unit_test(a_crash_is_survived_by_facts),
+        SCENARIO("the key is path and function [#306] [#307] [#308] [#313] [#325]",
+                 the_key_is_path_and_function),
+        SCENARIO("one assignment for all holders [#310] [#311] [#312] [#321]",
+                 one_assignment_for_all_holders),
+        SCENARIO("a holder that never added takes nothing away [#314]",
+                 a_holder_that_never_added_takes_nothing_away),
+        SCENARIO("a failed assignment leaves nothing [#315] [#316]", a_failed_assignment_leaves_nothing),
+        SCENARIO("a failed wait spoils the device until it was removed [#317] [#318]",
+                 a_failed_wait_spoils_the_device),
+        SCENARIO("a failed removal is repeated and spoils the device [#319]",
+                 a_failed_removal_is_repeated_and_spoils_the_device),
+        SCENARIO("who comes while it goes gets it anew", who_comes_while_it_goes_gets_it_anew),
+        SCENARIO("unknown ids, and VMs that are gone [#320] [#322]", unknown_ids_and_vms_that_are_gone),
+        SCENARIO("devices of the VM's document are shared and stay [#323]",
+                 devices_of_the_vm_document_are_shared_and_stay),
+        SCENARIO("slow waits hold up nobody else [#324]", slow_waits_hold_up_nobody_else),
+        SCENARIO("a crash is survived by facts", a_crash_is_survived_by_facts),
     };
     return cmocka_run_group_tests_name("devices of the PCI bus", tests, NULL, NULL);
 }
