@@ -214,8 +214,11 @@ local NOT_FOUND, NO_SUCH_CONTAINER, EXISTS, INVALID_STATE, FAILED = 0x80070490, 
 
 local Guest = {}
 
+-- What the guest says that it can; `capabilities` of fake_vm.new instead.
+local CAPABILITIES = { SignalProcessSupported = true, NamespaceAddRequestSupported = true, DeleteContainerStateSupported = true }
+
 function Guest.negotiate(f, r)
-  local can = f.capabilities or { SignalProcessSupported = true, NamespaceAddRequestSupported = true }
+  local can = f.capabilities or CAPABILITIES
   return { Version = 4, Capabilities = { GuestDefinedCapabilities = can }, Extensions = not f.plain and r.Extensions or nil }
 end
 
@@ -374,7 +377,8 @@ local function users_of(f, at)
     end
   end
   for _, c in pairs(f.containers) do
-    if stands_on(c.document.ScratchDirPath) then return "the state of container " .. c.id end
+    local kept = not f.capabilities or f.capabilities.DeleteContainerStateSupported -- else nothing of it stays mounted
+    if kept and stands_on(c.document.ScratchDirPath) then return "the state of container " .. c.id end
     if c.state == "running" and stands_on(c.root) then return "container " .. c.id end
     for _, m in ipairs(c.document.OciSpecification.mounts or {}) do
       if c.state == "running" and stands_on(m.source) then return "container " .. c.id end

@@ -20,6 +20,8 @@ return {
   { op = "resize", hresult = { "win32:0490", "hcs:010e" }, class = "gone", why = "the process has ended" },
 
   { op = "modify%.remove%..*", hresult = "win32:0490", class = "gone", why = "the guest holds no such thing" },
+  { op = "modify%.remove%.CombinedLayers", hresult = { "hcs:010e", "hcs:0110" }, class = "gone",
+    why = "the container whose layers they were is not there, or has stopped" },
   { op = "modify%.remove%..*", hresult = "hcs:0105", class = "failed", why = "in use: a live guest refuses" },
 
   { op = ".*", hresult = "hcs:0109", class = "unknown", why = "the guest gave up waiting for its own work" },

@@ -367,9 +367,13 @@ function Client:shutdown(id, forced)
   self:change("shutdown", forced and T.shutdown_forced or T.shutdown, messages.plain(id))
 end
 
---- Forgets a container: runtime state, bundle, its scratch folder.
+--- Forgets a container: runtime state, bundle, its scratch folder. A guest that cannot is not asked; what it keeps ends
+--- with the VM.
 ---@async
-function Client:delete_state(id) self:change("delete_state", T.delete_state, messages.plain(id)) end
+function Client:delete_state(id)
+  if not self.capabilities.DeleteContainerStateSupported then return end
+  self:change("delete_state", T.delete_state, messages.plain(id))
+end
 
 --- Ends the VM from inside, at once. There is no answer but the end of the connection.
 ---@async

@@ -18,6 +18,7 @@ local SAMPLES = {
     { "wait", "not_found", 0x80070490, true, "gone" },
     { "resize", "not_found", 0x80070490, true, "gone" },
     { "modify.remove.Network", "not_found", 0x80070490, true, "gone" },
+    { "modify.remove.CombinedLayers", "not_found", 0xC037010E, true, "gone" },
     { "modify.remove.MappedVirtualDisk", "failed_precondition", 0xC0370105, true, "failed" },
     { "modify.add.mount", "deadline_exceeded", 0xC0370109, true, "unknown" },
     { "create", "already_exists", 0xC037010F, true, "failed" },

@@ -70,7 +70,7 @@ describe("a run", function()
     assert.is_true(report.ms >= 8)
   end))
 
-  it("again finds nothing to do and makes no call [#89] [#90]", virtual(function()
+  it("again finds nothing to do and makes no call [#90]", virtual(function()
     local L, world = given()
     fake.container(L)
     execute(L, "vm/pod/ctr")
@@ -92,7 +92,7 @@ describe("a run", function()
     assert.equal("TERM", second.args.ladder[1][1])
   end))
 
-  it("counts gone as done [#94] [#96] [#107]", virtual(function()
+  it("counts gone as done", virtual(function()
     local L, world = given()
     fake.container(L)
     world.effects = { vm = world.effects.vm, loop0 = world.effects.loop0 }
@@ -186,7 +186,7 @@ describe("a run", function()
 end)
 
 describe("a step that fails", function()
-  it("with stop keeps back what depends on it and the rest of its container, and the error names it [#93] [#103] [#111]", virtual(function()
+  it("with stop keeps back what depends on it and the rest of its container, and the error names it", virtual(function()
     local L, world = given()
     fake.container(L)
     L:acquire { owner = "vm/pod/ctr", kind = "file", args = { name = "f" } }
@@ -199,7 +199,7 @@ describe("a step that fails", function()
     assert.truthy(report.error.message:find("^disk%-4: "))
     assert.equal("owed", L:get("disk-4").state)
     assert.equal("held", L:get("disk-3").state)
-    world.fault = nil -- the retry does what is missing, nothing else [#79]
+    world.fault = nil -- the retry does what is missing, nothing else
     local again = execute(L, "vm/pod/ctr")
     assert.is_true(again.ok)
     assert.equal(3, #again.steps)
@@ -332,7 +332,7 @@ describe("ending the VM", function()
     assert.same({}, L:all())
   end))
 
-  it("with a dead VM is a success, whatever the guest would say [#109]", virtual(function()
+  it("with a dead VM is a success, whatever the guest would say", virtual(function()
     local L, world = given()
     fake.container(L)
     for name, e in pairs(world.effects) do
