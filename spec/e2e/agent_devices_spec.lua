@@ -1,28 +1,11 @@
+local agent = require "support.agent"
 local gcs = require "support.gcs"
-local uv = require "luv"
-
-local describe_as_root = uv.getuid() == 0 and describe or pending
-
 local DEVICE, OTHER = "0aa5a4b6-4f6c-4c3e-9a57-0123456789ab", "1aa5a4b6-4f6c-4c3e-9a57-0123456789ab"
 
-describe_as_root("the agent's devices", function()
-  local vm, folder, root, at
-
-  setup(function()
-    folder = assert(uv.fs_mkdtemp "/tmp/moonshim-agent-devices.XXXXXX")
-    root = gcs.busybox_root(folder, "busybox")
-  end)
-  teardown(function()
-    gcs.sh("rm -rf " .. folder)
-    assert.same(gcs.NOTHING, gcs.holdings())
-  end)
-
-  before_each(function()
-    vm = gcs.boot()
-    vm:negotiate()
-    at = select(2, vm:share("1", root))
-  end)
-  after_each(function() vm:stop() end)
+agent.describe("the agent's devices", function()
+  local vm, at
+  local here = agent.root()
+  agent.vm(function(booted, root) vm, at = booted, root end, here)
 
   ---As the host does it: the folder of a device appears whole. nodes: { name = "c 1 5", ... }
   local function give(instance, nodes)
@@ -100,8 +83,8 @@ describe_as_root("the agent's devices", function()
     if gcs.sh "command -v mkfs.erofs || true" == "" or not io.open("/proc/filesystems"):read("a"):find "erofs" then
       return pending "needs mkfs.erofs and a kernel with erofs"
     end
-    gcs.sh(("mkfs.erofs %s/root.erofs %s/etc >/dev/null 2>&1"):format(folder, root))
-    vm:attach(1, folder .. "/root.erofs", true)
+    gcs.sh(("mkfs.erofs %s/root.erofs %s/etc >/dev/null 2>&1"):format(here.folder, here.root))
+    vm:attach(1, here.folder .. "/root.erofs", true)
     for _, filesystem in ipairs { "", "erofs" } do
       local settings = { MountPath = "/run/mounts/scsi/0_1_0", Lun = 1, ReadOnly = true, Filesystem = filesystem }
       assert.equal(0, (vm:modify("Add", "MappedVirtualDisk", settings)))

@@ -1,30 +1,11 @@
+local agent = require "support.agent"
 local gcs = require "support.gcs"
 local uv = require "luv"
 
-local describe_as_root = uv.getuid() == 0 and describe or pending
-
-describe_as_root("the agent of a local UVM", function()
-  local vm, folder, root, container_root
-
-  setup(function()
-    folder = assert(uv.fs_mkdtemp "/tmp/moonshim-agent-root.XXXXXX")
-    root = gcs.busybox_root(folder, "busybox")
-  end)
-
-  teardown(function()
-    gcs.sh("rm -rf " .. folder)
-    assert.same(gcs.NOTHING, gcs.holdings())
-  end)
-
-  before_each(function()
-    vm = gcs.boot()
-    vm:negotiate()
-    local result, at = vm:share("1", root)
-    assert.equal(0, result)
-    container_root = at
-  end)
-
-  after_each(function() vm:stop() end)
+agent.describe("the agent of a local UVM", function()
+  local vm, container_root
+  local here = agent.root()
+  agent.vm(function(booted, at) vm, container_root = booted, at end, here)
 
   local function sh(line, over) return gcs.spec(container_root, { "sh", "-c", line }, over) end
 

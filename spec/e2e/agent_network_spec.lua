@@ -1,31 +1,14 @@
+local agent = require "support.agent"
 local cjson = require "cjson"
 local gcs = require "support.gcs"
-local uv = require "luv"
-
-local describe_as_root = uv.getuid() == 0 and describe or pending
-
 local TYPE, POD = "io.kubernetes.cri.container-type", "io.kubernetes.cri.sandbox-id"
 local NOT_FOUND, FAILED, INVALID = 0x80070490, 0x80004005, 0x80070057
 
 -- Links are only ever made inside the UVM's own network.
-describe_as_root("a NIC inside the agent", function()
-  local vm, folder, root, at
-
-  setup(function()
-    folder = assert(uv.fs_mkdtemp "/tmp/moonshim-agent-net.XXXXXX")
-    root = gcs.busybox_root(folder, "busybox")
-  end)
-  teardown(function()
-    gcs.sh("rm -rf " .. folder)
-    assert.same(gcs.NOTHING, gcs.holdings())
-  end)
-
-  before_each(function()
-    vm = gcs.boot()
-    vm:negotiate()
-    at = select(2, vm:share("1", root))
-  end)
-  after_each(function() vm:stop() end)
+agent.describe("a NIC inside the agent", function()
+  local vm, at
+  local here = agent.root()
+  agent.vm(function(booted, root) vm, at = booted, root end, here)
 
   ---A command line in the UVM's network, run by this machine's programs.
   local function in_vm(line) return gcs.sh(("nsenter --net=/proc/%d/ns/net sh -ec '%s'"):format(vm.pid, line)) end

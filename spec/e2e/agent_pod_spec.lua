@@ -1,28 +1,11 @@
+local agent = require "support.agent"
 local gcs = require "support.gcs"
-local uv = require "luv"
-
-local describe_as_root = uv.getuid() == 0 and describe or pending
-
 local TYPE, POD = "io.kubernetes.cri.container-type", "io.kubernetes.cri.sandbox-id"
 
-describe_as_root("a pod inside the agent", function()
-  local vm, folder, root, at
-
-  setup(function()
-    folder = assert(uv.fs_mkdtemp "/tmp/moonshim-agent-pod.XXXXXX")
-    root = gcs.busybox_root(folder, "busybox")
-  end)
-  teardown(function()
-    gcs.sh("rm -rf " .. folder)
-    assert.same(gcs.NOTHING, gcs.holdings())
-  end)
-
-  before_each(function()
-    vm = gcs.boot()
-    vm:negotiate()
-    at = select(2, vm:share("1", root))
-  end)
-  after_each(function() vm:stop() end)
+agent.describe("a pod inside the agent", function()
+  local vm, at
+  local here = agent.root()
+  agent.vm(function(booted, root) vm, at = booted, root end, here)
 
   local PAUSE = { destination = "/pause", type = "bind", source = "/sbin/moonshim-guest", options = { "bind", "ro" } }
 
@@ -84,8 +67,8 @@ describe_as_root("a pod inside the agent", function()
 
   it("lets a container keep a file that it mounts itself", function()
     sandbox "p1"
-    gcs.sh("echo mine > " .. folder .. "/hosts")
-    vm:share("2", folder, { file = "hosts" })
+    gcs.sh("echo mine > " .. here.folder .. "/hosts")
+    vm:share("2", here.folder, { file = "hosts" })
     local out = run("p1", "c1", "cat /etc/hosts", {
       extra_mounts = { { destination = "/etc/hosts", type = "bind", source = "/run/mounts/plan9/2/hosts", options = { "bind" } } },
     })

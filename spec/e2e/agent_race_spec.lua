@@ -1,29 +1,13 @@
+local agent = require "support.agent"
 local cjson = require "cjson"
 local gcs = require "support.gcs"
-local uv = require "luv"
-
-local describe_as_root = uv.getuid() == 0 and describe or pending
-
 -- Requests that are in flight together: nobody waits for an answer before the next one is sent.
-describe_as_root("the agent, asked many things at once", function()
-  local vm, folder, root, at
-
-  setup(function()
-    folder = assert(uv.fs_mkdtemp "/tmp/moonshim-agent-race.XXXXXX")
-    root = gcs.busybox_root(folder, "busybox")
-    gcs.sh(("truncate -s 16M %s/disk.img && mkfs.ext4 -q %s/disk.img"):format(folder, folder))
+agent.describe("the agent, asked many things at once", function()
+  local vm, at
+  local here = agent.root(function(made)
+    gcs.sh(("truncate -s 16M %s/disk.img && mkfs.ext4 -q %s/disk.img"):format(made.folder, made.folder))
   end)
-  teardown(function()
-    gcs.sh("rm -rf " .. folder)
-    assert.same(gcs.NOTHING, gcs.holdings())
-  end)
-
-  before_each(function()
-    vm = gcs.boot()
-    vm:negotiate()
-    at = select(2, vm:share("1", root))
-  end)
-  after_each(function() vm:stop() end)
+  agent.vm(function(booted, root) vm, at = booted, root end, here)
 
   local function modify(verb, resource, settings)
     return vm:request("modify", gcs.NULL, { Request = { RequestType = verb, ResourceType = resource, Settings = settings } })
@@ -39,9 +23,9 @@ describe_as_root("the agent, asked many things at once", function()
   end
 
   it("lets no Remove overtake its Add", function()
-    vm:attach(1, folder .. "/disk.img")
+    vm:attach(1, here.folder .. "/disk.img")
     local before = mounts()
-    vm.shares["2"] = { path = root .. "/etc/passwd", file = "passwd" }
+    vm.shares["2"] = { path = here.root .. "/etc/passwd", file = "passwd" }
     for _, case in ipairs {
       { "MappedDirectory", { MountPath = "/run/mounts/plan9/2", Port = 564, ShareName = "2" } },
       { "MappedVirtualDisk", { MountPath = "/run/mounts/scsi/0_1_0", Lun = 1 } },

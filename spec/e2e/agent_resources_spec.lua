@@ -1,27 +1,17 @@
+local agent = require "support.agent"
 local cjson = require "cjson"
 local gcs = require "support.gcs"
-local uv = require "luv"
-
-local describe_as_root = uv.getuid() == 0 and describe or pending
 
 -- Limits, statistics, the freezer and want of memory, as a host sees them in frames.
-describe_as_root("the agent asked about resources", function()
-  local vm, folder, root, container_root
-
-  setup(function()
-    folder = assert(uv.fs_mkdtemp "/tmp/moonshim-agent-root.XXXXXX")
-    root = gcs.busybox_root(folder, "busybox")
-  end)
-  teardown(function()
-    gcs.sh("rm -rf " .. folder)
-    assert.same(gcs.NOTHING, gcs.holdings())
-  end)
+agent.describe("the agent asked about resources", function()
+  local vm, container_root
+  local here = agent.root()
   after_each(function() vm:stop() end)
 
   local function boot(extensions)
     vm = gcs.boot()
     local answer = vm:must("negotiate", "", { MinimumVersion = 4, MaximumVersion = 4, Extensions = extensions })
-    container_root = select(2, vm:share("1", root))
+    container_root = select(2, vm:share("1", here.root))
     return answer
   end
 

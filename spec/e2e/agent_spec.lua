@@ -1,32 +1,12 @@
+local agent = require "support.agent"
 local cjson = require "cjson"
 local gcs = require "support.gcs"
 local uv = require "luv"
 
-local root_user = uv.getuid() == 0
-local describe_as_root = root_user and describe or pending
-
-describe_as_root("the agent of a local UVM", function()
-  local vm, folder, root, container_root
-
-  setup(function()
-    folder = assert(uv.fs_mkdtemp "/tmp/moonshim-agent-root.XXXXXX")
-    root = gcs.busybox_root(folder, "busybox")
-  end)
-
-  teardown(function()
-    gcs.sh("rm -rf " .. folder)
-    assert.same(gcs.NOTHING, gcs.holdings())
-  end)
-
-  before_each(function()
-    vm = gcs.boot()
-    vm:negotiate()
-    local result, at = vm:share("1", root)
-    assert.equal(0, result)
-    container_root = at
-  end)
-
-  after_each(function() vm:stop() end)
+agent.describe("the agent of a local UVM", function()
+  local vm, container_root
+  local here = agent.root()
+  agent.vm(function(booted, at) vm, container_root = booted, at end, here)
 
   local function sh(line, over) return gcs.spec(container_root, { "sh", "-c", line }, over) end
 
@@ -193,7 +173,7 @@ describe_as_root("the agent of a local UVM", function()
         echo true > text
         printf '#!/no/such -x\\n' > script
         cp busybox foreign; printf '\\26' | dd of=foreign bs=1 seek=18 conv=notrunc status=none
-        chmod 755 text script foreign]]):format(root))
+        chmod 755 text script foreign]]):format(here.root))
     end)
 
     for name, case in pairs {
@@ -218,8 +198,8 @@ describe_as_root("the agent of a local UVM", function()
 
     it("looks for it where the container's mounts are", function()
       gcs.sh(("mkdir -p %s/good %s/app && cd %s/good && printf '#!/bin/sh\\nexit 6\\n' > run && chmod 755 run && cp %s/bin/text %s/app/run")
-        :format(folder, root, folder, root, root))
-      local _, good = vm:share("2", folder .. "/good")
+        :format(here.folder, here.root, here.folder, here.root, here.root))
+      local _, good = vm:share("2", here.folder .. "/good")
       assert.equal(6, (vm:run("c1", gcs.spec(container_root, { "/app/run" }, {
         extra_mounts = { { destination = "/app", type = "bind", source = good, options = { "bind" } } },
       }))))
@@ -255,7 +235,7 @@ describe_as_root("the agent of a local UVM", function()
     end)
 
     it("reads no passwd file outside of the container through a link", function()
-      local linked = gcs.busybox_root(folder, "linked")
+      local linked = gcs.busybox_root(here.folder, "linked")
       gcs.sh(("rm %s/etc/passwd && ln -s ../../../../../../../../etc/passwd %s/etc/passwd"):format(linked, linked))
       local _, at = vm:share("2", linked)
       local spec = gcs.spec(at, { "id" }, { process = { user = { username = "daemon" } } })
@@ -358,7 +338,7 @@ describe_as_root("the agent of a local UVM", function()
 
     for _, path in ipairs { "relative", "/etc", "/", "/run", "/run/../etc/x", "/run/host/s", "/run/moonshim-guest/x", "/usr" } do
       it(("touches nothing at %s"):format(path), function()
-        assert.equal(0x80070057, (vm:share("9", root, { at = path })))
+        assert.equal(0x80070057, (vm:share("9", here.root, { at = path })))
         assert.equal(0x80070057, (vm:unshare("9", path)))
         assert.equal(0x80070057, (vm:create("c1", sh "true", { bundle = path })))
         assert.equal(0x80070057, (vm:modify("Add", "CombinedLayers", { ContainerRootPath = path, Layers = { { Path = container_root } } })))
@@ -415,7 +395,7 @@ describe_as_root("the agent of a local UVM", function()
     end)
 
     it("says on one line why it could not, and leaves nothing", function()
-      local text = boot(("--root-dir %s/none --id x --cgroup moonshim-spec/none"):format(folder))
+      local text = boot(("--root-dir %s/none --id x --cgroup moonshim-spec/none"):format(here.folder))
       local line, status = text:match "^([^\n]+)\n(%d+)\n$"
       assert.is_truthy(cjson.decode(line).error:find("none/s", 1, true))
       assert.equal("1", status)
@@ -427,10 +407,10 @@ describe_as_root("the agent of a local UVM", function()
 
     it("has the UVM's id as its name, as far as it is one", function()
       assert.equal("spec-vm\n", vm:inside "hostname")
-      vm:stop()
-      vm = gcs.boot { id = "pod/one ä" .. ("x"):rep(200) }
-      vm:negotiate()
-      local name = vm:inside "hostname"
+      local other = gcs.boot { id = "pod/one ä" .. ("x"):rep(200) }
+      finally(function() other:stop() end)
+      other:negotiate()
+      local name = other:inside "hostname"
       assert.matches("^pod%-one%-%-%-x+\n$", name)
       assert.equal(64, #name)
     end)

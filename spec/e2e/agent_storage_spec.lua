@@ -1,14 +1,11 @@
+local agent = require "support.agent"
 local gcs = require "support.gcs"
 local uv = require "luv"
 
-local describe_as_root = uv.getuid() == 0 and describe or pending
-
-describe_as_root("the agent's storage", function()
+agent.describe("the agent's storage", function()
   local vm, folder, root
-
-  setup(function()
-    folder = assert(uv.fs_mkdtemp "/tmp/moonshim-agent-disks.XXXXXX")
-    root = gcs.busybox_root(folder, "busybox")
+  agent.root(function(made)
+    folder, root = made.folder, made.root
     -- base and app overlap in one file; app deletes another.
     gcs.sh(("mkdir -p %s/app/etc %s/app/only && echo app > %s/app/etc/which && echo base > %s/etc/which"):format(
       folder, folder, folder, root))
@@ -17,18 +14,7 @@ describe_as_root("the agent's storage", function()
       gcs.sh(("truncate -s 32M %s/%s.img && mkfs.ext4 -q -d %s %s/%s.img"):format(folder, name, from, folder, name))
     end
   end)
-
-  teardown(function()
-    gcs.sh("rm -rf " .. folder)
-    assert.same(gcs.NOTHING, gcs.holdings())
-  end)
-
-  before_each(function()
-    vm = gcs.boot()
-    vm:negotiate()
-  end)
-
-  after_each(function() vm:stop() end)
+  agent.vm(function(booted) vm = booted end)
 
   local function scratch_image(name, size)
     local path = ("%s/%s.img"):format(folder, name)

@@ -1,15 +1,13 @@
 -- Terminals of processes, seen from the host's end of the wire.
+local agent = require "support.agent"
 local gcs = require "support.gcs"
-
 local uv = require "luv"
 
 local PTS = { destination = "/dev/pts", type = "devpts", source = "devpts",
               options = { "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5" } }
 
-local describe_as_root = uv.getuid() == 0 and describe or pending
-
-describe_as_root("a process with a terminal", function()
-  local vm, folder, container_root, init
+agent.describe("a process with a terminal", function()
+  local vm, container_root, init
   local function spec(line, over)
     over = over or {}
     over.process = over.process or {}
@@ -40,23 +38,12 @@ describe_as_root("a process with a terminal", function()
   ---Numbers in use in the container's devpts, and in the UVM's.
   local function pts() return vm:inside(("ls /proc/%d/root/dev/pts /dev/pts | grep -c '^[0-9]'; true"):format(init)) end
 
-  setup(function()
-    folder = gcs.sh("mktemp -d /tmp/moonshim-agent-root.XXXXXX"):gsub("%s", "")
-    gcs.busybox_root(folder, "root")
-  end)
-  teardown(function()
-    gcs.sh("rm -rf " .. folder)
-    assert.same(gcs.NOTHING, gcs.holdings())
-  end)
-  before_each(function()
-    vm = gcs.boot()
-    vm:negotiate()
-    local _
-    _, container_root = vm:share("1", folder .. "/root")
+  local here = agent.root()
+  agent.vm(function(booted, at)
+    vm, container_root = booted, at
     vm:create("c1", spec("while :; do sleep 1000; done", { process = { terminal = false } }))
     init = vm:start "c1"
-  end)
-  after_each(function() vm:stop() end)
+  end, here)
 
   it("as an exec has one on all three of its descriptors, and it is its controlling one", function()
     local pid, io = exec "test -t 0 && test -t 1 && test -t 2 && tty && echo to-me > /dev/tty && echo err >&2"
@@ -198,7 +185,7 @@ describe_as_root("a process with a terminal", function()
     assert.equal(0, vm:wait("c1", pid))
     io.stdout:close()
     io.stdin:close()
-    eventually("the hang-up", function() return uv.fs_stat(folder .. "/root/tmp/hung") end)
+    eventually("the hang-up", function() return uv.fs_stat(here.root .. "/tmp/hung") end)
   end)
 
   it("belongs to the user it runs as", function()
