@@ -9,6 +9,8 @@
 ---   f.wrong                                what would have gone wrong outside: a mount taken from below an overlay, ...
 ---   f:fault(function(op, n) ... end)       for each call: nil, or "fail", "hang", "lost" (done, but the answer is lost),
 ---                                          "die" (the VM ends), { delay = ms }, { hresult = n, done = bool }
+---   f.late = function(op) ... end          for each guest call: how many ms its answer comes after its effect, or nil
+---   f.init_ended = function(id) ... end    called when the init of a container ends, before anybody was told
 ---   f:break_bridge(); f.deaf = true        the connection breaks; no agent calls again while it is true
 ---   f:leaks()                              what is left: attached disks, shares, devices, mounts, containers, files, streams
 ---
@@ -194,6 +196,11 @@ function Fake:die(reason)
   if self.bridge then self.bridge:lose(err.new("unavailable", "connection reset")) end
 end
 
+---The guest says something about a container, as existing agents do when its init has ended, or sooner, or twice.
+function Fake:notify(id, type)
+  self.bridge.handlers.on_notify(0x30100101, core.json.encode { ContainerId = id, Type = type, Operation = "None", Result = 0 })
+end
+
 ---The kernel of the VM kills a process of a container for want of memory: its init, unless a pid is named.
 function Fake:want_of_memory(id, limit, pid)
   local c = self.containers[id]
@@ -258,6 +265,7 @@ local function finish(f, p, code)
     for _, other in pairs(f.processes) do
       if other.container == p.container and other ~= p then finish(f, other, 137) end
     end
+    if f.init_ended then f.init_ended(c.id) end
   end
   p.ended:fire(code)
 end
@@ -507,6 +515,8 @@ function Bridge:call(number, payload, within, cb)
     local ok, e = pcall(task.deadline, within or 1 << 40, function()
       answer = op == "wait" and Guest.wait(f, request)
         or f:outside(name, detail_of(op, request), function() return Guest[op](f, request) end, refuse)
+      local late = f.late and f.late(name)
+      if late then task.sleep(late) end
     end)
     if not ok and type(e) == "table" and e.hresult and not err.is(e) then
       ok, hresult, answer = true, e.hresult, { ErrorMessage = e.text }
