@@ -4,6 +4,7 @@
 #include <lua-cjson.h>
 #include <lualib.h>
 #include <luv/luv.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -176,6 +177,46 @@ static void complain(lua_State *L)
     fprintf(stderr, "moonshim: %s\n", text);
 }
 
+/* ---- the end ---- */
+
+#define TURNS 1000 /* of the loop; what is closing is gone after one or two */
+
+static int drop_call(lua_State *L, int nargs, int nresults, int flags)
+{
+    (void)nresults;
+    (void)flags;
+    lua_pop(L, nargs + 1);
+    return 0;
+}
+
+static void note_closing(uv_handle_t *h, void *found)
+{
+    *(bool *)found |= uv_is_closing(h) != 0;
+}
+
+static bool any_closing(uv_loop_t *loop)
+{
+    bool found = false;
+    uv_walk(loop, note_closing, &found);
+    return found;
+}
+
+/* No Lua runs any more, and what Lua has closed goes from the loop: luv gives such a handle's memory back in a callback that
+ * needs the state whole. The argument is a bool, which becomes true when the state can be closed. */
+static int settle(lua_State *L)
+{
+    bool *settled = lua_touserdata(L, 1);
+    msh_l_cx *cx = msh_l_cx_of(L);
+    uv_loop_t *loop = luv_loop(L); /* NULL: luv was never asked for */
+    luv_set_callback(L, drop_call);
+    if (cx != NULL)
+        cx->main = NULL;
+    for (int i = 0; i < TURNS && loop != NULL && any_closing(loop); i++)
+        uv_run(loop, UV_RUN_NOWAIT);
+    *settled = loop == NULL || !any_closing(loop);
+    return 0;
+}
+
 int msh_program_run(const msh_program *p)
 {
     int status = p->failed;
@@ -191,6 +232,11 @@ int msh_program_run(const msh_program *p)
         status = (int)lua_tointeger(L, -1);
     else
         complain(L);
-    lua_close(L);
+    lua_settop(L, 0);
+    bool settled = false;
+    lua_pushcfunction(L, settle);
+    lua_pushlightuserdata(L, &settled);
+    if (lua_pcall(L, 1, 0, 0) == LUA_OK && settled)
+        lua_close(L); /* otherwise the end of the process takes back what it holds */
     return status;
 }
