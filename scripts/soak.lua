@@ -291,19 +291,28 @@ function SCENARIOS.cancel()
   local agent = agent_of(vm)
   local keep = assert(vm:start_pod(pod_of("keep", { other = plain() })))
   local function start(name) return vm:start_pod(pod_of(name, { [name .. "-a"] = layered(), [name .. "-b"] = plain() })) end
+  -- Each step of a start is a record of the journal, which is where a step is met whatever the machine is doing.
+  local book, step, at_step = vm._vm.ledger.journal, 0, nil
+  local append = book.append
+  function book.append(...)
+    step = step + 1
+    if at_step then at_step(step) end
+    return append(...)
+  end
   local from = uv.hrtime()
   local first = assert(start("first"))
-  local whole = ms_since(from)
+  local whole, steps = ms_since(from), step
   assert(first:stop())
   local before, guest = holdings(agent), guest_counts(agent)
   local cancelled, came = 0, 0
-  local steps = math.max(10, math.min(want.cycles, 400))
-  for i = 0, steps do
+  ---A start that `arm(task)` cancels some time. It ends with a pod or with nothing.
+  local function one(where, arm)
     local pod, e
+    step = 0
     local t = task.spawn(function() pod, e = start("p") end)
-    task.sleep(math.floor(whole * i / steps))
-    t:cancel("enough")
+    arm(t)
     pcall(t.join, t)
+    at_step = nil
     if pod then
       came = came + 1
       assert(pod:stop())
@@ -314,9 +323,22 @@ function SCENARIOS.cancel()
       if left then assert(left:stop()) end
     end
     local held = #vm._vm.ledger:under("vm/p")
-    if held > 0 then complain("after a cancel at %d of %d: %d receipts", i, steps, held) end
+    if held > 0 then complain("after a cancel at %s: %d receipts", where, held) end
   end
-  say("  %d starts of %.0f ms: %d cancelled on the way, %d came up", steps + 1, whole, cancelled, came)
+  for i = 1, steps do
+    one(("step %d of %d"):format(i, steps), function(t)
+      at_step = function(n)
+        if n == i then t:cancel("enough") end
+      end
+    end)
+  end
+  for i = 0, math.min(want.cycles, 400) do
+    one(("%d/%d of its time"):format(i, want.cycles), function(t)
+      task.sleep(math.floor(whole * i / want.cycles))
+      t:cancel("enough")
+    end)
+  end
+  say("  starts of %.0f ms and %d steps: %d cancelled on the way, %d came up", whole, steps, cancelled, came)
   same_holdings(before, holdings(agent))
   same("the guest", guest, guest_counts(agent))
   if keep.other:state() ~= "running" then complain("the other pod was touched") end

@@ -135,6 +135,29 @@ function Process:insist(signal)
   end)
 end
 
+---Sends a signal and waits until the program has got it, so that the next one is not the same one.
+---@param number integer
+function Process:deliver(number)
+  self:kill(number)
+  self:until_("signal that was taken", function()
+    local status = command.read(("/proc/%d/status"):format(self.pid)) or ""
+    for set in status:gmatch "Pnd:%s*(%x+)" do
+      if tonumber(set, 16) >> (number - 1) & 1 == 1 then return false end
+    end
+    return true
+  end)
+end
+
+---The pid of the agent of the only VM that runs in `command.run_dir`.
+function command.agent()
+  local found = command.execute("/bin/sh", { "-c", [[
+    for p in /proc/[0-9]*; do
+      tr '\0' ' ' <$p/cmdline 2>/dev/null | grep -q "^[^ ]*moonshim-guest boot --root-dir $DIR/" || continue
+      cat $p/task/*/children
+    done]] }, { env = { DIR = command.run_dir } })
+  return assert(math.tointeger(tonumber(found.out)), found.out .. found.err)
+end
+
 ---`moonshim ARGS...`
 function command.moonshim(args, opts) return command.execute(command.program, args, opts) end
 

@@ -238,16 +238,40 @@ describe("a real pod", function()
     end)
   end)
 
+  it("is stopped in bounded time while a delete of its workload is stuck, and all of it is gone then", function()
+    moonshim.run(function()
+      local policy = command.write("hasty.lua", [[return { api = 1, teardown = function(plan)
+        for _, kind in ipairs { "process", "overlay", "layer", "scratch", "share" } do plan:tune(kind, { within = "300ms" }) end
+      end }]])
+      local pod = assert(moonshim.start(moonshim.pod { name = "stuck", containers = {
+        a = { layers = { command.image("base") }, scratch = { size = "16M" }, args = { "/bin/sh", "-c", "exit 4" } }, b = script(IDLE),
+      } }, { run_dir = command.run_dir, policy = policy }))
+      local vm = pod._vm
+      assert.equal(4, pod.a:wait())
+      uv.kill(vm.world.uvm.facts.pid, "sigstop")
+      local delete = task.spawn(function() return pod.a:delete() end)
+      until_("delete that began", function() return pod.a:state() == "deleting" end)
+      assert.equal("running", pod.b:state())
+      assert(pod:stop())
+      assert(delete:join()) -- it learns that all is gone
+      assert.equal("ended", vm.machine:state())
+      assert.same({}, vm.ledger:all())
+      assert.same({}, command.list(command.run_dir))
+      local seen = {}
+      for _, event in ipairs(pod:events()) do
+        local c = event.data.container
+        if event.data.exec == "" then seen[c] = (seen[c] or "") .. " " .. event.topic end
+      end
+      assert.equal(" create start exit delete", seen.a)
+      assert.equal(" create start exit delete", seen.b)
+    end)
+  end)
+
   it("driven by moonshim run ends with 255 when the agent of its VM is killed with -9, and leaves nothing", function()
     local process = command.spawn(command.program, command.run_args({ "/bin/sh", "-c", "echo up; sleep 600" },
       { "--name", "beheaded", "--layer", command.image("base"), "--scratch", "16M" }))
     process:wait_for("up\n")
-    local killed = command.execute("/bin/sh", { "-c", [[
-      for p in /proc/[0-9]*; do
-        tr '\0' ' ' <$p/cmdline 2>/dev/null | grep -q "^[^ ]*moonshim-guest boot --root-dir $DIR/" || continue
-        for c in $(cat $p/task/*/children); do kill -KILL $c && exit 0; done
-      done; exit 1]] }, { env = { DIR = command.run_dir } })
-    assert.equal(0, killed.code, killed.err)
+    uv.kill(command.agent(), "sigkill")
     local result = process:wait()
     assert.equal(255, result.code)
     assert.same({}, command.list(command.run_dir))

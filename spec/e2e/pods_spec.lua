@@ -2,6 +2,7 @@
 local command = require "e2e.command"
 local moonshim = require "moonshim"
 local task = require "moonshim.task"
+local uv = require "luv"
 
 local FOREVER = { "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done" }
 
@@ -98,6 +99,69 @@ describe("a VM for several pods", function()
       collectgarbage()
       collectgarbage()
       assert.is_nil(gone[1]) -- nothing of ours remembers a pod that has ended
+    end)
+  end)
+
+  it("gives each pod its own resolv.conf, whoever comes and goes beside it (known bug 163)", function()
+    local function conf(c) return output(c, "cat", "/etc/resolv.conf") end
+    local function named(name, last, container)
+      return pod_of(name, { [container] = plain() }, { network = "none",
+        dns = { servers = { "192.0.2." .. last }, search = { name .. ".example" } } })
+    end
+    with_vm(function(vm)
+      local a = assert(vm:start_pod(named("a", 1, "web")))
+      local b = assert(vm:start_pod(named("b", 2, "db")))
+      local of_a, of_b = conf(a.web), conf(b.db)
+      for text, want in pairs { [of_a] = { "192.0.2.1", "a.example" }, [of_b] = { "192.0.2.2", "b.example" } } do
+        assert.equal(want[1], text:match "nameserver%s+(%S+)")
+        assert.equal(want[2], text:match "search%s+(%S+)")
+        assert.equal(1, select(2, text:gsub("nameserver", "")))
+      end
+      for i = 3, 5 do
+        local p3 = assert(vm:start_pod(named("p3", i, "x")))
+        assert.equal("192.0.2." .. i, conf(p3.x):match "nameserver%s+(%S+)")
+        assert.same({ of_a, of_b }, { conf(a.web), conf(b.db) })
+        assert(p3:stop())
+      end
+      assert.same({ of_a, of_b }, { conf(a.web), conf(b.db) })
+    end)
+  end)
+
+  it("answers about one pod while the create of another hangs in the guest (known bugs 80, 130)", function()
+    with_vm(function(vm)
+      local a = assert(vm:start_pod(pod_of("a", { web = plain() })))
+      local agent = vm._vm.world.uvm.facts.pid
+      local function runtime()
+        for _, thread in ipairs(command.list(("/proc/%d/task"):format(agent))) do
+          for pid in (command.read(("/proc/%d/task/%s/children"):format(agent, thread)) or ""):gmatch "%d+" do
+            if command.read("/proc/" .. pid .. "/comm") == "crun\n" then return math.tointeger(pid) end
+          end
+        end
+      end
+      -- The runtime is stopped in the middle of its work: what a disk does that does not answer.
+      local b, e, stopped
+      local start = task.spawn(function() b, e = vm:start_pod(pod_of("b", { db = plain() })) end)
+      while not stopped and not b and not e do
+        task.sleep(1)
+        stopped = runtime()
+        if stopped and uv.kill(stopped, "sigstop") ~= 0 then stopped = nil end
+      end
+      assert.is_truthy(stopped, "the create was not met")
+      local ok, why = pcall(task.deadline, "60s", function()
+        assert.equal("running", a.web:state())
+        assert.is_table(assert(a.web:stats()))
+        assert.is_true(#assert(a.web:pids()) > 0)
+        assert.equal("here\n", output(a.web, "echo", "here"))
+        assert(a.web:kill("KILL"))
+        assert.equal(137, a.web:wait())
+        assert(a:stop())
+        assert.is_nil(b)
+        assert.is_nil(e)
+      end)
+      uv.kill(stopped, "sigcont")
+      if not ok then error(why, 0) end
+      start:join()
+      assert.equal("running", assert(b, e).db:state())
     end)
   end)
 

@@ -292,6 +292,20 @@ describe("moonshim run --rootfs", function()
       process:kill("sigint")
       assert.equal(137, process:wait().code)
     end)
+
+    it("ends the VM at the third INT, whatever became of the first two", function()
+      local process = command.spawn(command.program, command.run_args { "/bin/sh", "-c", "echo up; sleep 600" })
+      process:wait_for("up\n")
+      local agent = command.agent()
+      assert.equal(0, command.execute("/bin/kill", { "-STOP", tostring(agent) }).code)
+      process:deliver(2) -- would be forwarded, but nobody takes it
+      process:deliver(2) -- would kill
+      assert.is_truthy(command.read(("/proc/%d/stat"):format(agent)):find(") T ", 1, true))
+      process:deliver(2)
+      assert.equal(130, process:wait().code)
+      assert.is_nil(command.read(("/proc/%d/stat"):format(agent)))
+      assert.same({}, command.list(command.run_dir))
+    end)
   end)
 
   teardown(function() command.cleanup() end)
