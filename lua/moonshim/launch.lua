@@ -43,7 +43,10 @@ function launch.vm(spec, opts)
     err.try(core.sys.mkdir_p(dir:match("^(.*)/"), 448)) -- 0700
     err.try(core.sys.mkdir_p(dir, 448))
     local j = journal.file(dir .. "/" .. recovery.JOURNAL)
-    local w = world.new { id = id, host = driver, log = log, run_dir = dir }
+    -- A VM of one pod refuses what the pod forbids, whoever asks; a shared one has no settings, and each pod its own.
+    local w = world.new {
+      id = id, host = driver, log = log, run_dir = dir, no_writable_shares = spec.settings and spec.settings.no_writable_shares,
+    }
     return Vm.new {
       id = id, world = w, policy = chosen, log = log,
       ledger = ledger.open { journal = j, world = w, boot_id = core.sys.boot_id(), log = log },
@@ -74,6 +77,7 @@ local function lenient_files()
     kind = or_else(real.kind, guess),
     detect = or_else(real.detect, function() return { format = "ext4", size = 0 } end),
     blank = or_else(real.blank, function() return true end),
+    access = or_else(real.access, function() end),
   }
 end
 

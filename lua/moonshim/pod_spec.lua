@@ -4,6 +4,7 @@
 ---Rules that hold for the result: all host paths are absolute; env is a list; sizes are bytes; `order` lists the
 ---containers in the order of their start; nothing in it is shared with the input. The fields of a container stand in
 ---pod_spec/container.lua, those of the network in pod_spec/network.lua.
+local annotations = require "moonshim.pod_spec.annotations"
 local container = require "moonshim.pod_spec.container"
 local network = require "moonshim.pod_spec.network"
 local place = require "moonshim.pod_spec.place"
@@ -26,6 +27,7 @@ local suggest = require "moonshim.suggest"
 ---@field read_only boolean
 ---@field tty boolean its init has a terminal
 ---@field resources table? limits, see oci/resources.lua
+---@field annotations table<string, string> see oci/annotation_keys.lua
 ---@field spec table OCI overrides, {} when none
 
 ---@class moonshim.PodSpec
@@ -33,7 +35,11 @@ local suggest = require "moonshim.suggest"
 ---@field host string
 ---@field sandbox boolean a pause container holds the namespaces; false: one container on its own
 ---@field policy string? absolute path of the operator's script
----@field vm { memory_mb: integer?, processors: integer? } size of the utility VM
+---@field vm { memory_mb: integer?, processors: integer?, limit: integer?, weight: integer? } size of the utility VM; limit and
+---weight of processors in HCS units, by annotations only
+---@field annotations table<string, string> expanded; of the sandbox container, or of the only one
+---@field settings table what they set
+---@field warnings string[] annotations that have no effect
 ---@field hostname string? of the pod
 ---@field network { mode: "none"|"bridge"|"path", path: string?, bridge: string?, subnet: string?, address: string?, dns: table? }
 ---@field dns { servers: string[], search: string[] }? what resolv.conf says; as on the host when absent
@@ -73,6 +79,7 @@ local POD = {
   hostname = read.hostname,
   network = network.network,
   dns = network.dns,
+  annotations = annotations.of_pod,
   containers = container.containers,
 }
 
@@ -93,6 +100,9 @@ function pod_spec.check(input, opts)
   out.vm = out.vm or {}
   out.network = out.network or { mode = "none" }
   out.network.dns = out.dns
+  local found = out.annotations or { map = {}, settings = {}, warnings = {} }
+  annotations.apply(out, found, at)
+  out.annotations, out.settings, out.warnings = found.map, found.settings, found.warnings
   if out.sandbox == nil then out.sandbox = true end
   if not out.sandbox and #out.order > 1 then
     at:at("sandbox"):fail("a pod without a sandbox has exactly one container, this one has %d", #out.order)

@@ -257,9 +257,10 @@ function fake.new(opts)
   return self
 end
 
---- A file system for the oci modules: path -> kind, or { kind?, format, inner?, blank?, real? }.
+--- A file system for the oci modules: path -> kind, or { kind?, format, inner?, blank?, real?, read_only? }; `asked` of it is
+--- which files were asked for access.
 function fake.files(list)
-  local files = {}
+  local files = { asked = {} }
   local function entry(path)
     local e = list[path]
     if e == nil then err.raise("not_found", "ENOENT: no such file or directory: %s", path) end
@@ -270,6 +271,10 @@ function fake.files(list)
   function files.detect(path)
     local e = entry(path)
     return { format = e.format or "unknown", inner = e.inner, size = 1 << 20 }
+  end
+  function files.access(path, write)
+    files.asked[#files.asked + 1] = (write and "write " or "read ") .. path
+    if entry(path).read_only and write then err.raise("permission_denied", "cannot be written: %s", path) end
   end
   function files.blank(path) return entry(path).blank or false end
   return files

@@ -410,6 +410,7 @@ local RESOURCES = {
     if not f.attached[key] then refuse(nil, FAILED, "no disk " .. key) end
     if f.mounts[s.MountPath] then f:mistake("%s mounted twice", s.MountPath) end
     f.mounts[s.MountPath] = { disk = key, read_only = s.ReadOnly }
+    table.insert(f.disks_seen, s)
   end,
   SCSIDevice = function(f, _, s)
     local key = ("%d:%d"):format(s.Controller or 0, s.Lun or 0)
@@ -616,7 +617,7 @@ end
 
 -- What the oci modules ask of the host's files: names ending in .ext4 or .img are images, what is below /dev is a device,
 -- everything else is a folder.
-local function files(missing)
+local function files(missing, read_only, asked)
   local function present(path)
     if missing[path] then err.raise("not_found", "ENOENT: no such file or directory: %s", path) end
     return path
@@ -629,6 +630,10 @@ local function files(missing)
     end,
     detect = function(path) return { format = path:find("%.ext4$") and "ext4" or "unknown", size = 1 << 20 } end,
     blank = function() return true end,
+    access = function(path, write)
+      table.insert(asked, (write and "write " or "read ") .. path)
+      if write and read_only[present(path)] then err.raise("permission_denied", "cannot be written: %s", path) end
+    end,
   }
 end
 
@@ -640,7 +645,9 @@ function fake_vm.new(opts)
   local f = setmetatable({
     calls = {}, wrong = {}, signals = {}, sizes = {}, constraints = {}, count = 0, attached = {}, shares = {}, mounts = {}, overlays = {},
     assigned = {}, nics = {}, guest_nics = {}, nics_seen = {},
-    containers = {}, processes = {}, ejected = {}, streams = {}, opened = {}, files = {}, made = {}, missing = {}, next_pid = 100,
+    containers = {}, processes = {}, ejected = {}, streams = {}, opened = {}, files = {}, made = {}, missing = {},
+    read_only = {}, accesses = {}, disks_seen = {},
+    next_pid = 100,
     ended = task.signal(), events = {}, lines = {}, bridges = {},
   }, Fake)
   for k, v in pairs(opts or {}) do f[k] = v end
@@ -662,7 +669,7 @@ function fake_vm.new(opts)
   }, { __index = core })
   f.log = log.new { level = "warn", sink = function(line) f.lines[#f.lines + 1] = line end, wall = function() return 0 end }
   f.world = world.new { id = "hello@vm", host = driver, core = fake_core, log = f.log, run_dir = "/fake/run" }
-  f.world.files = files(f.missing)
+  f.world.files = files(f.missing, f.read_only, f.accesses)
   f.ledger = ledger.open { journal = journal.memory(), world = f.world, boot_id = "boot-1" }
   return f
 end

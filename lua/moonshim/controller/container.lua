@@ -125,7 +125,8 @@ function Container:build(request)
   request.io = streams(request.io, self.init.terminal)
   self.init.io = request.io or {}
   local c = recipe.new {
-    id = self.id, pod = self.pod.id, files = self.vm.files,
+    id = self.id, pod = self.pod.id, files = self.vm.files, settings = self.pod.settings,
+    warn = function(line) self.pod:ignored(line, self.id) end,
     take = function(kind, args) return self.vm:acquire(self.owner, kind, args, request.sandbox) end,
     stopped = function() return self.kill_kept end,
     width = self.vm.ledger.dry and 1 or nil, -- a plan that is only printed has the same names every time

@@ -17,6 +17,8 @@ local Network = require "moonshim.controller.network"
 ---@field sandbox moonshim.Container?
 ---@field handle table? what the public API gave out for it
 ---@field network moonshim.Network
+---@field settings table what its annotations set, see oci/annotation_keys
+---@field annotations table<string, string> of its sandbox container
 local Pod = {}
 Pod.__index = Pod
 
@@ -42,7 +44,7 @@ Pod.life = fsm.define {
 function Pod.new(opts)
   local self = setmetatable({
     vm = opts.vm, policy = opts.policy or opts.vm.policy, owns_vm = opts.owns_vm or false, id = pod_spec.id(opts.id, "pod id"),
-    owner = "vm/" .. opts.id, members = {}, order = {}, ending = task.serial(),
+    owner = "vm/" .. opts.id, members = {}, order = {}, ending = task.serial(), settings = {}, annotations = {},
   }, Pod)
   self.log = opts.vm.log:with { pod = opts.id }
   self.network = Network.new { vm = opts.vm, pod = self }
@@ -109,6 +111,13 @@ function Pod:delete_container(id) self:forget(self:container(id)) end
 ---@return { id: string?, path: string? } namespace
 function Pod:connection() return self.network:receipts(), self.network.namespace or {} end
 
+---Tells of something that was asked for and has no effect.
+---@param line string
+---@param container string?
+function Pod:ignored(line, container)
+  self.vm:report("ignored", { pod = self.id, container = container, message = line })
+end
+
 ---Creates and starts everything in `spec`: the network, the sandbox, then the workloads (created in parallel, started in order).
 ---On failure the caller tears the VM down; nothing is undone twice.
 ---@async
@@ -117,6 +126,9 @@ function Pod:connection() return self.network:receipts(), self.network.namespace
 ---@param made function? called once, when the workloads exist and before the first of them is started
 function Pod:launch(spec, io, made)
   made = made or function() end
+  self.settings, self.annotations = spec.settings, spec.annotations
+  for _, line in ipairs(spec.warnings) do self:ignored("annotations: " .. line) end
+  self.network.policy_based_routing = self.settings.policy_based_routing
   self.network:setup(spec.network)
   if not spec.sandbox then
     local name = spec.order[1]
@@ -124,7 +136,7 @@ function Pod:launch(spec, io, made)
     local network, namespace = self:connection()
     c:create {
       container = spec.containers[name], kind = "standalone", io = io(name), hostname = spec.hostname, network = network,
-      network_namespace = namespace.id, namespaces = { network = namespace.path },
+      network_namespace = namespace.id, namespaces = { network = namespace.path }, annotations = self.annotations,
     }
     made()
     return self:start_all { c }
@@ -156,6 +168,9 @@ end
 function Pod:launch_sandbox(hostname)
   local network, namespace = self:connection()
   local request = self.vm.policy.pod.sandbox { id = self.id, hostname = hostname, agent = layout.AGENT, network = namespace }
+  for name, value in pairs(self.annotations) do
+    if request.spec.annotations[name] == nil then request.spec.annotations[name] = value end
+  end
   self.sandbox = self:new_container(self.id)
   self.sandbox:create { spec = request.spec, kind = "sandbox", network = network }
   self:start_all { self.sandbox }

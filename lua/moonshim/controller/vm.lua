@@ -199,12 +199,13 @@ function Vm:unclaim(id) self.claimed[id] = nil end
 
 ---Boots the VM and connects to its agent. On failure everything is rolled back and the reason is raised.
 ---@async
----@param opts { dies_with_shim: boolean?, size: { memory_mb: integer?, processors: integer? }? }? size: instead of the policy's
+---@param opts { dies_with_shim: boolean?, size: { memory_mb: integer?, processors: integer?, limit: integer?, weight: integer? }? }?
+---size: instead of the policy's; limit and weight in HCS units
 function Vm:boot(opts)
   self.machine:apply("boot")
   local sizes, own = self.policy.vm, opts and opts.size or {}
   local document = host.document {
-    memory_mb = own.memory_mb or sizes.memory_mb, processors = own.processors or sizes.processors,
+    memory_mb = own.memory_mb or sizes.memory_mb, processors = own.processors or sizes.processors, limit = own.limit, weight = own.weight,
     dies_with_shim = opts and opts.dies_with_shim,
   }
   local ok, e = xpcall(task.deadline, err.traceback, sizes.limits.boot, function()

@@ -37,7 +37,8 @@ function host.get(name)
 end
 
 --- A document for a VM of ordinary pods.
----@param opts { memory_mb: integer?, processors: integer?, dies_with_shim: boolean? }?
+---@param opts { memory_mb: integer?, processors: integer?, limit: integer?, weight: integer?, dies_with_shim: boolean? }? limit:
+---of each processor, in 1/1000 percent; weight: against other VMs, 100 is everybody's
 ---@return table
 function host.document(opts)
   opts = opts or {}
@@ -45,7 +46,9 @@ function host.document(opts)
   for i = 0, 3 do scsi[host.CONTROLLERS[i]] = {} end
   local topology = {}
   if opts.memory_mb then topology.Memory = { SizeInMB = opts.memory_mb, AllowOvercommit = true } end
-  if opts.processors then topology.Processor = { Count = opts.processors } end
+  if opts.processors or opts.limit or opts.weight then
+    topology.Processor = { Count = opts.processors, Limit = opts.limit, Weight = opts.weight }
+  end
   return {
     Owner = "moonshim",
     SchemaVersion = { Major = 2, Minor = 1 },

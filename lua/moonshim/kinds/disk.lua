@@ -10,6 +10,9 @@ return kind.define("disk", {
   v = 1,
   ends_with_boot = true,
   reserve = function(world, args)
+    local files = world.files or require "moonshim.oci.files"
+    -- An extensible disk is its provider's to open.
+    if args.type ~= "ExtensibleVirtualDisk" then files.access(args.path, not args.read_only) end
     local facts = world.devices:reserve {
       bus = "scsi",
       path = args.path,

@@ -3,6 +3,7 @@
 -- Layer    oci: no calls. Works on a copy; the caller's spec is not touched.
 -- Always   nothing of the host leaks into the guest: no hooks, no host cgroup path, no numbers of host devices.
 -- See      spec/unit/oci/document_spec.lua
+local annotations = require "moonshim.oci.annotations"
 local data = require "moonshim.oci.data"
 local defaults = require "moonshim.oci.defaults"
 local devices = require "moonshim.oci.devices"
@@ -12,8 +13,8 @@ local mounts = require "moonshim.oci.mounts"
 
 local document = {}
 
-local ANNOTATION = { sandbox = "io.kubernetes.cri.sandbox-id", privileged = "io.microsoft.virtualmachine.lcow.privileged" }
-local TRUE = { ["1"] = true, t = true, T = true, ["true"] = true, TRUE = true, True = true }
+local keys = annotations.keys
+local HOOKS = { "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop" }
 -- Numbers of host devices and classes mean nothing inside. pids stays: the guest can apply it, and a limit that
 -- vanishes without a word is worse than one that is refused.
 local DROPPED_RESOURCES = { "devices", "blockIO", "hugepageLimits", "network" }
@@ -34,6 +35,30 @@ local function cpu(section)
   if section.quota == 0 then section.quota = -1 end
 end
 
+local function asks(section)
+  return type(section) == "table" and next(section) ~= nil
+end
+
+--- What somebody may have counted on and the guest will not get, in words. Device rules and the cgroup path are no loss:
+--- the guest has its own.
+---@param spec table
+---@return string[]
+function document.dropped(spec)
+  local out = {}
+  local function say(fmt, ...) out[#out + 1] = fmt:format(...) end
+  for _, name in ipairs(HOOKS) do
+    if asks(spec.hooks) and asks(spec.hooks[name]) then say("hooks.%s: is not run: hooks are programs of the host", name) end
+  end
+  local resources = type(spec.linux) == "table" and type(spec.linux.resources) == "table" and spec.linux.resources or {}
+  for _, name in ipairs { "blockIO", "network" } do
+    if asks(resources[name]) then say("linux.resources.%s: is not applied: it names devices or classes of the host", name) end
+  end
+  for i, limit in ipairs(asks(resources.hugepageLimits) and resources.hugepageLimits or {}) do
+    if type(limit) == "table" and limit.limit ~= 0 then say("linux.resources.hugepageLimits[%d]: is not applied in a VM", i) end
+  end
+  return out
+end
+
 --- The spec as the guest may see it.
 ---@param spec table
 ---@param guest_pod string? rewrites an existing sandbox annotation
@@ -50,9 +75,9 @@ function document.sanitise(spec, guest_pod)
     for _, name in ipairs(DROPPED_RESOURCES) do linux.resources[name] = nil end
     if type(linux.resources.cpu) == "table" then cpu(linux.resources.cpu) end
   end
-  local annotations = out.annotations or {}
-  if TRUE[annotations[ANNOTATION.privileged]] then linux.seccomp = nil end
-  if annotations[ANNOTATION.sandbox] and guest_pod then annotations[ANNOTATION.sandbox] = guest_pod end
+  local said = out.annotations or {}
+  if annotations.is_on(said[keys.PRIVILEGED]) then linux.seccomp = nil end
+  if said[keys.SANDBOX_ID] and guest_pod then said[keys.SANDBOX_ID] = guest_pod end
   -- The guest dereferences these.
   out.root = out.root or {}
   local needs_resources = linux.devices ~= nil

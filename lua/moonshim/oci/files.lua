@@ -9,6 +9,7 @@ local task = require "moonshim.task"
 ---@field kind fun(path: string): "directory"|"file"|"block"|"char"|"fifo"|"socket"|"link"
 ---@field detect fun(path: string): { format: string, inner: string?, size: integer }
 ---@field blank fun(path: string): boolean nothing but zeros where a file system would start
+---@field access fun(path: string, write: boolean) raises when we may not read it, or write it
 local files = {}
 
 -- A file system, a partition table or an archive shows itself in here.
@@ -47,6 +48,12 @@ end
 function files.detect(path)
   local core = require "moonshim.core"
   return task.callback(function(cb) return core.sys.detect_image(path, cb) end)
+end
+
+function files.access(path, write)
+  -- Not what it seems: also root is told no where the file system, or the file itself, can only be read.
+  local ok, e = pcall(wait, require("luv").fs_access, path, write and "rw" or "r")
+  if not ok then error(err.is(e) and err.wrap(e, "cannot be " .. (write and "written" or "read")) or e, 0) end
 end
 
 function files.blank(path)

@@ -105,6 +105,24 @@ function mounts.dispatch(spec, files)
   return out
 end
 
+--- Refuses what would let the VM write into a folder of the host.
+---@param entries { index: integer, kind: string, args: table }[]
+---@param root moonshim.oci.Root
+---@param why string the annotation that says so
+function mounts.forbid_writable(entries, root, why)
+  local function refuse(where, path, remedy)
+    err.raise("permission_denied", "%s: %q would be shared writable, which %s forbids; %s", where, path, why, remedy)
+  end
+  if root.share and not root.share.read_only then
+    refuse("rootfs", root.share.path, "make it read-only, or give it a scratch disk")
+  end
+  for _, entry in ipairs(entries) do
+    if entry.kind == "share" and not entry.args.read_only then
+      refuse(("mounts[%d]"):format(entry.index), entry.args.path, 'add the option "ro"')
+    end
+  end
+end
+
 --- Puts guest paths in, in place. `held` are the facts of the shares and disks: mount_index, guest_path, source,
 --- and block_dev of a disk.
 ---@param spec table a copy

@@ -1,4 +1,5 @@
 ---What may be said of one container.
+local annotations = require "moonshim.pod_spec.annotations"
 local read = require "moonshim.pod_spec.read"
 local resources = require "moonshim.oci.resources"
 
@@ -145,6 +146,7 @@ local CONTAINER = {
   read_only = read.flag,
   tty = read.flag,
   resources = function(v, at) return resources.check(read.record(v, at, resources.FIELDS), at) end,
+  annotations = function(v, at) return annotations.of_container(v, at).map end,
   spec = function(v, at) return read.data(read.want(v, at, "table"), at) end,
 }
 
@@ -156,6 +158,7 @@ local function container(v, at)
     at:fail('args is missing: say what to run, for example args = { "sh" }')
   end
   out.env = out.env or {}
+  out.annotations = out.annotations or {}
   out.mounts = out.mounts or {}
   out.devices = out.devices or {}
   out.read_only = out.read_only or false

@@ -8,7 +8,10 @@ local task = require "moonshim.task"
 
 ---@class moonshim.ContainerRequest
 ---@field container moonshim.ContainerSpec? a container as a pod file has it
----@field spec table? or a finished OCI spec: of a sandbox container
+---@field spec table? or a finished OCI spec; without `rootfs` one of ours, in which all paths are the VM's own
+---@field rootfs table[]? what containerd hands in with a spec: mounts of its root file system, see oci/layers
+---@field options table? of the runtime, see oci/options
+---@field annotations table<string, string>? of the pod, for a container that is all of it
 ---@field kind "sandbox"|"workload"|"standalone"
 ---@field hostname string? of the pod
 ---@field namespaces table<string, string>? what is joined: { network = "/proc/7/ns/net" }
@@ -25,7 +28,9 @@ local task = require "moonshim.task"
 ---@field spec table? of the container, for an exec
 ---@field private take fun(kind: string, args: table): moonshim.Receipt
 ---@field private stopped fun(): moonshim.Err? why the recipe must not go on
+---@field settings table of the pod, by its annotations
 ---@field private files moonshim.oci.Files?
+---@field private warn fun(line: string) tells of what has no effect
 local Recipe = {}
 Recipe.__index = Recipe
 
@@ -54,20 +59,29 @@ end
 ---@param request moonshim.ContainerRequest
 ---@return moonshim.Recipe.Parsed
 function Recipe:parse(request)
-  if request.spec then
+  if request.spec and not request.rootfs then
     return { layers = {}, mounts = {}, devices = {}, points = {}, for_guest = oci.validate(request.spec) }
   end
-  local built = oci.build(request.container, {
+  local opts = {
     id = self.id, pod = self.pod, kind = request.kind, hostname = request.hostname, namespaces = request.namespaces,
-    files = self.files, where = "containers." .. self.id,
-  })
-  if request.network_namespace then built.spec.windows = { network = { networkNamespace = request.network_namespace } } end
+    files = self.files, where = "containers." .. self.id, options = request.options, rootfs = request.rootfs,
+    pod_annotations = request.annotations, no_writable_shares = self.settings.no_writable_shares,
+  }
+  local built = request.spec and oci.adopt(request.spec, opts) or oci.build(request.container, opts)
+  for _, line in ipairs(built.warnings) do self.warn(line) end
+  if request.network_namespace then
+    built.spec.windows = built.spec.windows or {}
+    built.spec.windows.network = { networkNamespace = request.network_namespace }
+  end
   local parsed = {
     directory = built.root.share, layers = built.root.layers or {}, mounts = built.mounts, devices = built.devices, points = built.points,
     for_guest = built.spec,
   }
   if built.root.scratch then
-    parsed.scratch = { pod = self.pod, container = self.id, path = built.root.scratch.path, size = built.root.scratch.size }
+    parsed.scratch = {
+      pod = self.pod, container = self.id, path = built.root.scratch.path, size = built.root.scratch.size,
+      encrypted = self.settings.encrypt_scratch or nil,
+    }
   end
   return parsed
 end

@@ -41,7 +41,7 @@ describe("the guest's document", function()
     assert.same({ shares = 5 }, sanitise({ linux = { resources = { cpu = { shares = 5 } } } }).linux.resources.cpu)
   end)
 
-  it("drops what names things of the host, and keeps memory, CPU and the pids limit [#172] (known-bugs 146)", function()
+  it("drops what names things of the host, and keeps memory, CPU and the pids limit [#172] (known bug 146)", function()
     local r = sanitise({ linux = { resources = { devices = { {} }, pids = { limit = 8 }, blockIO = { weight = 1 }, hugepageLimits = { {} },
       network = { classID = 1 }, memory = { limit = 1 }, cpu = { shares = 2 } } } }).linux.resources
     assert.same({ pids = { limit = 8 }, memory = { limit = 1 }, cpu = { shares = 2 } }, r)
@@ -53,11 +53,23 @@ describe("the guest's document", function()
     assert.is_nil(s.linux.cgroupsPath)
   end)
 
+  it("says what it drops that somebody may count on, and not what everybody writes (known bug 146)", function()
+    local function dropped(extra) return require("moonshim.oci.document").dropped(given(extra)) end
+    assert.same({}, dropped { hooks = {}, linux = { cgroupsPath = "/a", resources = { devices = { {} }, pids = { limit = 8 },
+      hugepageLimits = { { pageSize = "2MB", limit = 0 } }, blockIO = {} } } })
+    local lines = dropped { hooks = { poststop = { { path = "/x" } } }, linux = { resources = { blockIO = { weight = 1 },
+      network = { classID = 1 }, hugepageLimits = { { pageSize = "2MB", limit = 1 } } } } }
+    for i, name in ipairs { "hooks.poststop", "linux.resources.blockIO", "linux.resources.network", "linux.resources.hugepageLimits[1]" } do
+      assert.equal(1, lines[i]:find(name, 1, true))
+    end
+    assert.equal(4, #lines)
+  end)
+
   it("keeps seccomp unless the container is privileged [#174] [#175]", function()
     local linux = { seccomp = { defaultAction = "SCMP_ACT_ALLOW" } }
     assert.truthy(sanitise({ linux = linux }).linux.seccomp)
     assert.is_nil(sanitise({ linux = linux, annotations = { ["io.microsoft.virtualmachine.lcow.privileged"] = "true" } }).linux.seccomp)
-    assert.truthy(sanitise({ linux = linux, annotations = { ["io.microsoft.virtualmachine.lcow.privileged"] = "maybe" } }).linux.seccomp)
+    assert.truthy(sanitise({ linux = linux, annotations = { ["io.microsoft.virtualmachine.lcow.privileged"] = "false" } }).linux.seccomp)
   end)
 
   it("keeps of the Windows section what the guest reads [#176] [#177]", function()
