@@ -5,8 +5,9 @@
 #include <string.h>
 
 #define STEPS_MAX 3e8        /* worst case of one pattern match: about a second */
+#define PLAIN_MAX 1e10       /* of one search for a text, whose bytes are compared many at a time */
 #define REP_BYTES (16 << 20) /* longest result of string.rep */
-#define MOVE_MAX  1000000    /* most elements of one table.move */
+#define MOVE_MAX  1000000    /* most elements that one call of the table library goes through */
 
 static int call_original(lua_State *L)
 {
@@ -14,10 +15,10 @@ static int call_original(lua_State *L)
 }
 
 /* How often the parts of a pattern can be shared out over a text of `n` bytes: with k repetitions there are
- * binomial(n + k, k) ways, and a matcher that backtracks tries them all when nothing fits. */
+ * binomial(n + k, k) ways, and a matcher that backtracks tries them all when nothing fits. Each of them compares the rest. */
 static double worst_case(const char *p, size_t np, size_t n)
 {
-    double steps = 1, len = (double)n + 1;
+    double steps = 1, len = (double)n + 1, plain = 0;
     unsigned k = 0;
     bool anchored = np > 0 && p[0] == '^';
     size_t i = anchored ? 1 : 0;
@@ -53,8 +54,12 @@ static double worst_case(const char *p, size_t np, size_t n)
         } else if (i < np && p[i] == '?') {
             steps *= 2;
             i++;
+        } else {
+            plain++;
         }
     }
+    steps *=
+        1 + plain / 8; /* most comparisons end at the first byte; a text made for it lets all of them go on */
     for (unsigned j = 1; j <= k && steps < 1e18; j++)
         steps *= ((double)n + j) / j;
     return steps;
@@ -75,12 +80,16 @@ static int l_pattern(lua_State *L)
     return call_original(L);
 }
 
-/* find with plain = true is linear */
 static int l_find(lua_State *L)
 {
     if (!lua_toboolean(L, 4))
         return l_pattern(L);
-    msh_script_charge(L, 1 + (lua_isstring(L, 1) ? lua_rawlen(L, 1) : 0) / 16);
+    size_t n = lua_isstring(L, 1) ? lua_rawlen(L, 1) : 0, m = lua_isstring(L, 2) ? lua_rawlen(L, 2) : 0;
+    if ((double)n * (double)m > PLAIN_MAX)
+        return luaL_error(
+            L, "this search could take far too long on a string of %I bytes; look for a shorter text",
+            (lua_Integer)n);
+    msh_script_charge(L, 1 + n / 16);
     return call_original(L);
 }
 
@@ -104,11 +113,51 @@ static void own_length(lua_State *L)
         luaL_error(L, "a table with __len is not accepted here");
 }
 
-static int l_table(lua_State *L)
+/* Pays for elements `from` to `to` of the table at 1, also where there are none: a few keys far apart make a length, and a
+ * metamethod makes elements. */
+static void pay(lua_State *L, const char *name, lua_Integer from, lua_Integer to)
+{
+    if (to < from)
+        to = from;
+    lua_Unsigned n = (lua_Unsigned)to - (lua_Unsigned)from;
+    if (n >= MOVE_MAX)
+        luaL_error(L, "table.%s: more than %d elements", name, MOVE_MAX);
+    msh_script_charge(L, 1 + n / 4);
+}
+
+static lua_Integer length(lua_State *L)
+{
+    own_length(L);
+    return (lua_Integer)lua_rawlen(L, 1);
+}
+
+static int l_insert(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
-    own_length(L);
-    msh_script_charge(L, 1 + lua_rawlen(L, 1) / 64);
+    lua_Integer n = length(L);
+    pay(L, "insert", lua_gettop(L) > 2 ? luaL_checkinteger(L, 2) : n, n); /* at the end nothing moves */
+    return call_original(L);
+}
+
+static int l_remove(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_Integer n = length(L);
+    pay(L, "remove", luaL_optinteger(L, 2, n), n);
+    return call_original(L);
+}
+
+static int l_concat(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    pay(L, "concat", luaL_optinteger(L, 3, 1), lua_isnoneornil(L, 4) ? length(L) : luaL_checkinteger(L, 4));
+    return call_original(L);
+}
+
+static int l_unpack(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    pay(L, "unpack", luaL_optinteger(L, 2, 1), lua_isnoneornil(L, 3) ? length(L) : luaL_checkinteger(L, 3));
     return call_original(L);
 }
 
@@ -123,10 +172,7 @@ static int l_sort(lua_State *L)
 
 static int l_move(lua_State *L)
 {
-    lua_Integer from = luaL_checkinteger(L, 2), to = luaL_checkinteger(L, 3);
-    if (to >= from && (lua_Unsigned)to - (lua_Unsigned)from >= MOVE_MAX)
-        return luaL_error(L, "table.move: more than %d elements", MOVE_MAX);
-    msh_script_charge(L, 1 + (to >= from ? (uint64_t)(to - from) : 0) / 4);
+    pay(L, "move", luaL_checkinteger(L, 2), luaL_checkinteger(L, 3));
     return call_original(L);
 }
 
@@ -134,8 +180,9 @@ void msh_sandbox_bound(lua_State *S, const char *library)
 {
     static const luaL_Reg strings[] = {{"find", l_find},    {"match", l_pattern}, {"gmatch", l_pattern},
                                        {"gsub", l_pattern}, {"rep", l_rep},       {NULL, NULL}};
-    static const luaL_Reg tables[] = {
-        {"insert", l_table}, {"remove", l_table}, {"sort", l_sort}, {"move", l_move}, {NULL, NULL}};
+    static const luaL_Reg tables[] = {{"insert", l_insert}, {"remove", l_remove}, {"concat", l_concat},
+                                      {"unpack", l_unpack}, {"sort", l_sort},     {"move", l_move},
+                                      {NULL, NULL}};
     const luaL_Reg *r = strcmp(library, "string") == 0  ? strings
                         : strcmp(library, "table") == 0 ? tables
                                                         : NULL;

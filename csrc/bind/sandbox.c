@@ -9,7 +9,7 @@ static const char *const base_names[] = {
     "rawlen", "rawset", "select",       "tonumber", "tostring", "type",  "_VERSION", NULL};
 static const char *const string_names[] = {"byte",  "char",     "format",  "len", "lower",  "pack",
                                            "upper", "packsize", "reverse", "sub", "unpack", NULL};
-static const char *const table_names[] = {"concat", "pack", "unpack", NULL};
+static const char *const table_names[] = {"pack", NULL};
 static const char *const math_names[] = {
     "abs",        "acos", "asin", "atan",       "ceil",      "cos",        "deg",  "exp", "floor", "fmod",
     "huge",       "log",  "max",  "maxinteger", "min",       "mininteger", "modf", "pi",  "rad",   "random",
