@@ -50,7 +50,8 @@ static bool copy_table(msh_copy *c, int idx)
         return refuse(c, MSH_RESOURCE_EXHAUSTED, "needs more memory than there is");
     if (c->to != NULL) {
         luaL_checkstack(c->to, 4, "plain data");
-        lua_createtable(c->to, (int)lua_rawlen(c->from, idx), 0);
+        lua_newtable(
+            c->to); /* no room beforehand: a few keys far apart make a length that nothing pays for */
     }
     c->open[c->depth++] = self;
     bool ok = true;

@@ -278,6 +278,19 @@ describe("what crosses", function()
     fails("resource_exhausted", "result 1", run "local s = ('x'):rep(1 << 20) return { s, s, s, s, s, s, s, s, s, s }")
   end)
 
+  it("costs what it holds, whatever length it has", function()
+    local keys = {}
+    for bit = 0, 22 do
+      keys[#keys + 1] = ("[%d] = true"):format(1 << bit) -- Lua finds a border far out
+    end
+    local s = script("return { f = function() return {" .. table.concat(keys, ",") .. "} end }")
+    collectgarbage()
+    local before = collectgarbage "count"
+    local _, t = s:call "f"
+    assert.is_true(t[1 << 22])
+    assert.is_true(collectgarbage "count" - before < 1024)
+  end)
+
   it("into a script is plain too, and says where it is not", function()
     local s = script "return { f = function() end }"
     local how, e = s:call("f", 1, { a = { print } })
