@@ -272,7 +272,10 @@ function Vm:execute(request)
   local spec, done = self.policy:plan_spec(self, request, function(topic, data) self:report(topic, data) end)
   local retried = {}
   spec.on_step = function(step, what, detail)
-    if what == "failed" then self.log:warn("a step failed", { step = step.name, owner = step.owner, error = detail }) end
+    if what == "failed" or what == "debt" then
+      self.log:warn(what == "failed" and "a step failed" or "a step failed, the VM owes it now",
+        { step = step.name, owner = step.owner, error = detail })
+    end
     if what == "retry" then retried[step.name] = true end
     -- A guest forgets a container even when deleting its state failed half way; the next try only says "unknown".
     if what == "done" and step.kind == "bundle" and self.world.alive() and (retried[step.name] or step.receipt.attempts > 0) then
