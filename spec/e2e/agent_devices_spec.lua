@@ -26,7 +26,7 @@ agent.describe("the agent's devices", function()
     return { windows = { devices = list } }
   end
 
-  it("are there when the host has made them, also when that comes late [#309]", function()
+  it("are there when the host has made them, also when that comes late", function()
     local id = vm:request("modify", gcs.NULL, { Request = { RequestType = "Add", ResourceType = "VPCIDevice",
       Settings = { VMBusGUID = DEVICE } } })
     give(DEVICE, { zero = "c 1 5" })
@@ -34,7 +34,7 @@ agent.describe("the agent's devices", function()
     assert.equal(0, (vm:modify("Add", "VPCIDevice", { VMBusGUID = DEVICE:upper() })))
   end)
 
-  it("are waited for within a limit, and called by name when they do not come [#317]", function()
+  it("are waited for within a limit, and called by name when they do not come", function()
     local result, body = vm:modify("Add", "VPCIDevice", { VMBusGUID = DEVICE })
     assert.equal(0x80004005, result)
     assert.is_truthy(body.ErrorMessage:find(DEVICE, 1, true), body.ErrorMessage)

@@ -34,7 +34,7 @@ agent.describe("a pod inside the agent", function()
     return out
   end
 
-  it("holds its namespaces by a pause process that ends on TERM", function()
+  it("holds its namespaces by a pause process that ends on TERM, and leaves no folder of the pod [#113]", function()
     local pid = sandbox "p1"
     -- A TERM that comes before the program has asked for it is lost: pid 1 of a namespace has no default for it.
     local result, body

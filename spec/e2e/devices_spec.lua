@@ -82,7 +82,7 @@ return moonshim.pod { name = "devices", containers = {
       command.root()
     end)
 
-    it("may be shared by containers, and are closed to the others [#307] [#310]", function()
+    it("may be shared by containers, and are closed to the others", function()
       local process = command.spawn(command.program, { "run", pod })
       process:wait_for("one  | one 0\n")
       process:wait_for("two  | two 0\n")

@@ -61,6 +61,14 @@ function given.exec(c, args, id, more)
   return c:exec(request)
 end
 
+---An exec "e", created, in a running container "c"; `more` is the rest of its request.
+---@return moonshim.Process e, spec.FakeVm f, moonshim.Vm vm, moonshim.Container c
+function given.with_exec(opts, args, more)
+  local f, pod, vm = given.pod(opts)
+  local c = given.running(pod)
+  return given.exec(c, args or { "sleep" }, "e", more), f, vm, c
+end
+
 ---Calls and returns the error value; fails when there is none.
 function given.error(fn, ...)
   local ok, e = pcall(fn, ...)

@@ -216,7 +216,9 @@ function Container:exec(request)
     local c = recipe.new {
       id = self.id, pod = self.pod.id, exec = id, bundle = self.bundle, spec = self.spec,
       take = function(kind, args) return self.vm:acquire(exec.owner, kind, args) end,
-      stopped = function() return self.kill_kept end,
+      stopped = function()
+        return self.kill_kept or (exec.machine:is("stopped") and err.new("cancelled", exec.reason) or nil)
+      end,
     }
     exec:created(self.vm.policy.process.create(c, request))
   end, err.traceback)
@@ -254,7 +256,10 @@ end
 ---@return { code: integer, pid: integer } what was known
 function Container:delete_exec(id)
   local exec = self:process(id)
-  if exec.machine:is("starting", "running") then err.raise("failed_precondition", "%s/%s runs: cannot delete", self.id, id) end
+  if exec.machine:is("new", "starting", "running") then
+    local what = exec.machine:is("new") and "is being created" or "runs"
+    err.raise("failed_precondition", "%s/%s %s: cannot delete", self.id, id, what)
+  end
   if not exec.machine:is("stopped") then exec:finish(0, "deleted before its start") end
   exec:wait()
   self.vm:release { goal = "delete", owner = exec.owner, reason = "delete" }

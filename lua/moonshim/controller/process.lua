@@ -175,20 +175,21 @@ function Process:wait() return self.exited:wait() end
 ---@private
 function Process:name() return self.id == "" and self.container.id or ("%s/%s"):format(self.container.id, self.id) end
 
----Sends a signal. Before the start a signal that would end the process ends it (128 + n); while the start is under way
----it is kept and sent then; after the exit nothing happens.
+---Sends a signal. Before the start a signal that would end the process ends it (128 + n), and its create with it; while the
+---start is under way it is kept and sent then; after the exit nothing happens.
 ---@async
 ---@param signal integer checked by the caller
 ---@return "delivered"|"kept"|"exited"
 function Process:kill(signal)
   local state = self.machine:state()
   if state == "stopped" then return "exited" end
-  if state == "starting" or state == "new" then
+  if state == "starting" then
     self.kept_signal = signal
     return "kept"
   end
-  if state == "created" then
-    if signals.ends(signal) then self:finish(128 + signal, "killed before its start") end
+  if state == "new" or state == "created" then
+    -- What was never created has told nobody of itself.
+    if signals.ends(signal) then self:finish(128 + signal, "killed before its start", { silent = state == "new" }) end
     return "delivered"
   end
   local ok, e = pcall(task.deadline, self:limit("kill"), self.vm.processes.signal, self.vm, self.receipt, signal)

@@ -323,9 +323,20 @@ function Client:wait(id, pid, timeout_ms)
   return integer(answer.ExitCode or 0, "ExitCode", "wait")
 end
 
+-- What a guest that knows no signals can do with a process is to end it; these ask for that.
+local ENDS = { [6] = true, [9] = true, [15] = true }
+
 ---@async
 ---@param signal integer Linux number
-function Client:signal(id, pid, signal) self:change("signal", T.signal, messages.signal(id, pid, signal)) end
+function Client:signal(id, pid, signal)
+  if not self.capabilities.SignalProcessSupported then
+    if not ENDS[signal] then
+      err.raise("invalid_argument", "signal %d: this guest can only end a process; use ABRT, KILL or TERM", signal)
+    end
+    signal = nil
+  end
+  self:change("signal", T.signal, messages.signal(id, pid, signal))
+end
 
 ---@async
 function Client:resize(id, pid, rows, columns) self:ask("resize", T.resize, messages.resize(id, pid, rows, columns)) end

@@ -4,20 +4,14 @@
 --         spec.windows.devices; destination and access: what the container sees, and may do with it ("rwm")
 -- facts   those of the reservation: bus, id, path, vf, instance; index, destination, access; then node (found by the host)
 -- Shared  several containers may hold the same device; the last one gives it back. Nothing is sent to the guest for that.
+local endpoints = require "moonshim.net.endpoints"
 local kind = require "moonshim.kind"
-
---- A random GUID (version 4), lower case.
-local function instance(core)
-  local hex = core.sys.random_hex(16)
-  local variant = ("%x"):format(8 | tonumber(hex:sub(17, 17), 16) & 3)
-  return ("%s-%s-4%s-%s%s-%s"):format(hex:sub(1, 8), hex:sub(9, 12), hex:sub(14, 16), variant, hex:sub(18, 20), hex:sub(21, 32))
-end
 
 return kind.define("device", {
   v = 1,
   ends_with_boot = true,
   reserve = function(world, args)
-    local facts = world.devices:reserve { bus = "vpci", path = args.path, vf = args.vf or 0, instance = instance(world.core) }
+    local facts = world.devices:reserve { bus = "vpci", path = args.path, vf = args.vf or 0, instance = endpoints.new_guid(world.core) }
     facts.index, facts.destination, facts.access = args.index, args.destination, args.access
     return facts
   end,

@@ -16,7 +16,7 @@ local layout = require "moonshim.guest.layout"
 
 -- Unicast, locally administered.
 local function new_mac(core)
-  local hex = core.sys.random_hex(6)
+  local hex = err.try(core.sys.random_hex(6))
   local first = tonumber(hex:sub(1, 2), 16) & 0xfc | 2
   return ("%02x"):format(first) .. hex:sub(3):gsub("%x%x", ":%0")
 end

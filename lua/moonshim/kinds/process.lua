@@ -182,11 +182,13 @@ local function climb(world, facts, self, ladder)
   end
   for _, rung in ipairs(ladder) do
     local number = signals.number(rung[1])
-    local how = classify.release({ op = "signal", alive = world.alive }, function()
+    local sent, how = pcall(classify.release, { op = "signal", alive = world.alive }, function()
       guest_of(world, "signal"):signal(facts.container, facts.pid, number)
     end)
+    if not sent and not err.is(how, "invalid_argument") then error(how, 0) end
     if how == "gone" and not self then return end
-    if ended_within(world, facts, self, clock.ms(rung.wait or 0)) then return end
+    -- A signal that this guest does not know is nothing to wait for; the next rung may be one that it knows.
+    if sent and ended_within(world, facts, self, clock.ms(rung.wait or 0)) then return end
     if how == "gone" then return end -- the guest forgot it before it told us how it ended
   end
   if #ladder == 0 then

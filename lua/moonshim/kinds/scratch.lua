@@ -32,7 +32,7 @@ return kind.define("scratch", {
       if math.type(args.size) ~= "integer" or args.size <= 0 then err.raise("invalid_argument", "scratch: give a size or a path") end
       bytes = args.size
       -- A plan that is only looked at says the same every time.
-      local name = world.dry and args.container or world.core.sys.random_hex(8)
+      local name = world.dry and args.container or err.try(world.core.sys.random_hex(8))
       file = ("%s/scratch-%s.img"):format(args.folder or world.run_dir, name)
       path = file
     end

@@ -31,11 +31,11 @@ local endpoints = {}
 
 local MAX_SEARCH, MAX_SERVERS = 6, 16
 
---- A random GUID, for namespaces and NICs.
+--- A random GUID, for namespaces, NICs and devices.
 ---@param core any moonshim.core
 ---@return string
 function endpoints.new_guid(core)
-  local hex = core.sys.random_hex(16)
+  local hex = err.try(core.sys.random_hex(16))
   -- Version 4, variant 1.
   hex = ("%s4%s%x%s"):format(hex:sub(1, 12), hex:sub(14, 16), 8 | tonumber(hex:sub(17, 17), 16) & 3, hex:sub(18))
   local four = "(%x%x%x%x)"

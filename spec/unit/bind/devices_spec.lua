@@ -90,7 +90,7 @@ end)
 describe("devices of the PCI bus", function()
   local G1, G2 = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 
-  it("are assigned, seen and removed under the instance of the first want [#306] [#309] [#312]", function()
+  it("are assigned, seen and removed under the instance of the first want", function()
     local id, facts = t:make { bus = "vpci", path = "/dev/x", vf = 2, instance = G1 }
     assert.same({ bus = "vpci", path = "/dev/x", vf = 2, instance = G1, read_only = false }, facts)
     assert.equal(G1, select(2, t:make { bus = "vpci", path = "/dev/x", vf = 2, instance = G2 }).instance)

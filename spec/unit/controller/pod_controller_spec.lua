@@ -4,10 +4,12 @@ local virtual = require "support.virtual"
 
 describe("a pod", function()
   it("starts empty and active, under its id [#1] [#9]", virtual(function()
-    local _, pod, vm = given.pod()
+    local f, pod, vm = given.pod()
     assert.equal("p", pod.id)
     assert.same({}, pod:containers())
-    assert.equal("active", pod.machine:state())
+    assert.same({ "active", "not_configured" }, { pod.machine:state(), pod.network.machine:state() })
+    given.created(pod)
+    assert.equal("/run/gcs/pods/p/c", f.containers.c.document.OciBundlePath) -- it has the same id in the guest
     vm:stop()
   end))
 
@@ -21,24 +23,36 @@ describe("a pod", function()
 
   it("says not_found for a container it does not have [#3] [#11]", virtual(function()
     local _, pod, vm = given.pod()
+    local other = pod:new_container("other")
     assert.equal("not_found", given.error(pod.container, pod, "c").code)
     assert.equal("not_found", given.error(pod.delete_container, pod, "c").code)
+    assert.same({ other }, pod:containers())
     vm:stop()
   end))
 
-  it("registers a new container without asking the VM for anything [#4]", virtual(function()
+  it("registers a new container, and all of its containers share the device table of the VM [#4]", virtual(function()
     local f, pod, vm = given.pod()
+    local made, make = 0, f.world.core.devices
+    f.world.core.devices = function(...)
+      made = made + 1
+      return make(...)
+    end
     local calls = #f.calls
-    assert.equal("new", pod:new_container("c").machine:state())
-    assert.equal(calls, #f.calls)
+    local c = pod:new_container("c")
+    assert.same({ "new", c }, { c.machine:state(), pod:container("c") })
+    assert.same({ calls, 0 }, { #f.calls, made }) -- nothing is asked for before it is needed
+    c:create(given.request(given.FULL))
+    given.created(pod, given.FULL, "d")
+    assert.equal(1, made)
     vm:stop()
   end))
 
   it("refuses an id twice and keeps the first [#5]", virtual(function()
-    local _, pod, vm = given.pod()
+    local f, pod, vm = given.pod()
     local c = pod:new_container("c")
+    local calls = #f.calls
     assert.equal("already_exists", given.error(pod.new_container, pod, "c").code)
-    assert.equal(c, pod:container("c"))
+    assert.same({ c, calls }, { pod:container("c"), #f.calls })
     vm:stop()
   end))
 
@@ -119,11 +133,13 @@ describe("a pod", function()
 
   it("takes nothing more while it is being stopped", virtual(function()
     local f, pod, vm = given.pod()
-    given.running(pod)
+    local c = given.running(pod)
     f:fault(function(op) return op == "guest.signal" and { delay = 1000 } or nil end)
     local wait = given.later(vm.stop, vm)
     given.settle()
+    local calls = #f.calls
     assert.equal("failed_precondition", given.error(pod.new_container, pod, "d").code)
+    assert.same({ { c }, calls }, { pod:containers(), #f.calls })
     assert.is_true(wait())
     assert.equal("deleted", pod.machine:state())
   end))
@@ -208,7 +224,7 @@ describe("a pod from a file", function()
     assert.same({}, f:leaks())
   end))
 
-  it("signals all its workloads and joins the errors [#54]", virtual(function()
+  it("signals all its workloads and joins the errors", virtual(function()
     local f = require("support.fake_vm").new()
     local pod, vm = launch(f, { a = { rootfs = "/r", args = { "sleep" } }, b = { rootfs = "/r", args = { "sleep" } } })
     pod:kill("TERM")

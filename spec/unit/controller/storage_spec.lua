@@ -125,7 +125,7 @@ describe("a container's storage", function()
     vm:stop()
   end))
 
-  it("is kept for a retry when a device cannot be given back, and nothing is released twice [#318] [#319]", virtual(function()
+  it("is kept for a retry when a device cannot be given back, and nothing is released twice [#319]", virtual(function()
     local f, pod, vm = given.pod()
     local c = given.running(pod, { "exit", 0, devices = { "/dev/card" } })
     c:wait()

@@ -195,6 +195,29 @@ describe("the guest client", function()
       cjson.decode(b.calls[1].request.Settings.ProcessParameters).CommandArgs)
   end))
 
+  it("asks a guest that knows no signals to end a process, and for nothing else [#562] [#563]", virtual(function()
+    local guest, b = given()
+    for _, signal in ipairs { 6, 9, 15 } do
+      answered(b, { Result = 0 }, function() guest:signal("c1", 7, signal) end)
+      assert.equal(7, b.calls[#b.calls].request.ProcessId)
+      assert.is_nil(b.calls[#b.calls].request.Options)
+    end
+    assert.equal("invalid_argument", failure(guest.signal, guest, "c1", 7, 1).code)
+    assert.equal(3, #b.calls)
+    guest.capabilities = { SignalProcessSupported = true }
+    answered(b, { Result = 0 }, function() guest:signal("c1", 7, 15) end)
+    assert.same({ Signal = 15 }, b.calls[4].request.Options)
+  end))
+
+  it("does not ask a guest to delete the state of a container that cannot", virtual(function()
+    local guest, b = given()
+    guest:delete_state "c1"
+    assert.equal(0, #b.calls)
+    guest.capabilities = { DeleteContainerStateSupported = true }
+    answered(b, { Result = 0 }, function() guest:delete_state "c1" end)
+    assert.equal(messages.types.delete_state, b.calls[1].kind)
+  end))
+
   it("does not ask a guest for stacks that has none to give [#387]", virtual(function()
     local guest, b = given()
     assert.equal("", guest:dump_stacks())

@@ -2,6 +2,8 @@ local err = require "moonshim.err"
 local host = require "moonshim.host"
 local layout = require "moonshim.guest.layout"
 local process = require "moonshim.host.local_process"
+local task = require "moonshim.task"
+local virtual = require "support.virtual"
 local world = require "moonshim.world"
 
 local function failure(fn, ...)
@@ -18,6 +20,19 @@ describe("a world", function()
     assert.equal(layout.FIRST_STDIO_PORT + 3, w.ports())
     assert.equal(2000000000, world.new({ id = "x", first_port = 2000000000 }).ports())
   end)
+
+  it("has one device table, made when it is first asked for, also by two at once [#305]", virtual.seeds(3, function()
+    local core, made = require "moonshim.core", 0
+    local counting = setmetatable({ devices = function(...)
+      made = made + 1
+      return core.devices(...)
+    end }, { __index = core })
+    local w = world.new { id = "x", core = counting }
+    assert.equal(0, made)
+    local seen = task.all { function() return w.devices end, function() return w.devices end }
+    assert.equal(seen[1], seen[2])
+    assert.equal(1, made)
+  end))
 
   it("is alive only with a VM that is", function()
     local w = world.new { id = "x" }

@@ -118,6 +118,13 @@ describe("kind device", function()
     assert.equal("held", a.state)
   end))
 
+  it("is not even reserved when no GUID can be made for it [#325]", virtual(function()
+    local w, L, acquire = given()
+    w.core.sys.random_hex = function() return nil, err.new("unavailable", "no random numbers") end
+    assert.equal("unavailable", failure(acquire, "device", { path = "/dev/fuse" }).code)
+    assert.same({ {}, {}, 0 }, { w.calls, L:all(), w.devices.index:counts().parents })
+  end))
+
   it("is intended when the guest did not see it, and can then be released [#166]", virtual(function()
     local w, L, acquire = given()
     w.fail.wait_device = fake.guest_error("modify.add.VPCIDevice", 0x80004005)

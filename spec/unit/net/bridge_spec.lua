@@ -240,7 +240,7 @@ describe("the bridge of the local host", function()
     assert.equal(address.number(second.address) - 1, address.number(first.address))
   end))
 
-  it("waits for others that change links, and never works beside them [#350]", virtual(function()
+  it("waits for others that change links, and never works beside them", virtual(function()
     local inside, most = 0, 0
     local lock = kernel.net.lock
     kernel.net.lock = function()
