@@ -5,6 +5,7 @@
 ---
 ---   local f = fake_vm.new()
 ---   local vm = f:vm()                      a booted moonshim.Vm over it
+---   f.requests                             every request to the host, as it was made
 ---   f.calls                                every host and guest call, in order: "host.attach 0:0 /base.ext4", ...
 ---   f.wrong                                what would have gone wrong outside: a mount taken from below an overlay, ...
 ---   f:fault(function(op, n) ... end)       for each call: nil, or "fail", "hang", "lost" (done, but the answer is lost),
@@ -104,6 +105,7 @@ end
 
 function Uvm:modify(request, found)
   local f, settings = self.fake, request.Settings or {}
+  table.insert(f.requests, request)
   local controller, lun = host.scsi_address(request.ResourcePath)
   local add, instance = request.RequestType == "Add", host.vpci_instance(request.ResourcePath)
   if request.RequestType == "Update" then
@@ -433,6 +435,7 @@ local RESOURCES = {
       end
       stands_on[#stands_on + 1] = s.ScratchPath
       f.overlays[s.ContainerRootPath] = stands_on
+      table.insert(f.combined, s)
       return
     end
     for _, c in pairs(f.containers) do
@@ -615,23 +618,24 @@ local function sys(f)
   }
 end
 
--- What the oci modules ask of the host's files: names ending in .ext4 or .img are images, what is below /dev is a device,
--- everything else is a folder.
-local function files(missing, read_only, asked)
+-- What the oci modules ask of the host's files: names ending in .ext4, .img or .conf are files, what is below /dev is a
+-- device (/dev/sd* a disk), everything else is a folder.
+local function files(missing, links, read_only, accesses)
   local function present(path)
     if missing[path] then err.raise("not_found", "ENOENT: no such file or directory: %s", path) end
     return path
   end
   return {
-    realpath = present,
+    realpath = function(path) return links[path] or present(path) end,
     kind = function(path)
-      if present(path):find "^/dev/" then return "char" end
-      return path:find("%.ext4$") and "file" or path:find("%.img$") and "file" or "directory"
+      if present(path):find "^/dev/sd" then return "block" end
+      if path:find "^/dev/" then return "char" end
+      return path:find("%.ext4$") and "file" or (path:find("%.img$") or path:find("%.conf$")) and "file" or "directory"
     end,
     detect = function(path) return { format = path:find("%.ext4$") and "ext4" or "unknown", size = 1 << 20 } end,
     blank = function() return true end,
     access = function(path, write)
-      table.insert(asked, (write and "write " or "read ") .. path)
+      table.insert(accesses, (write and "write " or "read ") .. path)
       if write and read_only[present(path)] then err.raise("permission_denied", "cannot be written: %s", path) end
     end,
   }
@@ -646,8 +650,7 @@ function fake_vm.new(opts)
     calls = {}, wrong = {}, signals = {}, sizes = {}, constraints = {}, count = 0, attached = {}, shares = {}, mounts = {}, overlays = {},
     assigned = {}, nics = {}, guest_nics = {}, nics_seen = {},
     containers = {}, processes = {}, ejected = {}, streams = {}, opened = {}, files = {}, made = {}, missing = {},
-    read_only = {}, accesses = {}, disks_seen = {},
-    next_pid = 100,
+    links = {}, read_only = {}, accesses = {}, disks_seen = {}, combined = {}, requests = {}, next_pid = 100,
     ended = task.signal(), events = {}, lines = {}, bridges = {},
   }, Fake)
   for k, v in pairs(opts or {}) do f[k] = v end
@@ -669,7 +672,7 @@ function fake_vm.new(opts)
   }, { __index = core })
   f.log = log.new { level = "warn", sink = function(line) f.lines[#f.lines + 1] = line end, wall = function() return 0 end }
   f.world = world.new { id = "hello@vm", host = driver, core = fake_core, log = f.log, run_dir = "/fake/run" }
-  f.world.files = files(f.missing, f.read_only, f.accesses)
+  f.world.files = files(f.missing, f.links, f.read_only, f.accesses)
   f.ledger = ledger.open { journal = journal.memory(), world = f.world, boot_id = "boot-1" }
   return f
 end

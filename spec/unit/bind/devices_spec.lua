@@ -157,7 +157,7 @@ describe("wrong arguments to a device table", function()
   end)
 end)
 
-it("a device table is gone after a close [#171]", function()
+it("a device table is gone after a close (known bug 171)", function()
   t:close()
   t:close()
   assert.equal("gone", select(2, t:make(DISK)).code)

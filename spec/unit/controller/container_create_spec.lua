@@ -42,7 +42,7 @@ describe("a create that fails", function()
     end))
   end
 
-  it("releases the layers before it, and lets waiters go [#35] [#121]", virtual(function()
+  it("releases the layers before it, and lets waiters go [#35] [#122]", virtual(function()
     local f, pod, vm = given.pod()
     local c = pod:new_container("c")
     local wait = given.later(c.wait, c)

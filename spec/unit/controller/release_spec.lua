@@ -94,7 +94,7 @@ describe("the release of a container", function()
     vm:stop()
   end))
 
-  it("sends nothing for an overlay that never came [#91] [#125]", virtual(function()
+  it("sends nothing for an overlay that never came [#91]", virtual(function()
     local f, pod, vm = given.pod()
     local c = pod:new_container("c")
     f:fault(function(op, _, what) return op == "guest.mount" and what:find("0_1_0") and "fail" or nil end)

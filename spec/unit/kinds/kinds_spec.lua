@@ -53,7 +53,7 @@ end
 local function release(w, receipt, step) kind.get(receipt.kind).release(w, receipt.facts, step or { goal = "delete" }) end
 
 describe("kind layer", function()
-  it("is a read-only disk for an image [#114] [#120]", virtual(function()
+  it("is a read-only disk for an image", virtual(function()
     local w, _, acquire = given()
     local r = acquire("layer", { path = "/img/base.ext4" })
     assert.same({ "attach 0:0 /img/base.ext4 ro", "mount /run/mounts/scsi/0_0_0" }, w.calls)
@@ -72,7 +72,7 @@ describe("kind layer", function()
     assert.same({}, w.shares)
   end))
 
-  it("passes a block device through, and refuses what it cannot read [#117]", virtual(function()
+  it("passes a block device through, and refuses what it cannot read", virtual(function()
     local _, L, acquire = given()
     assert.equal("PassThru", acquire("layer", { path = "/dev/sdx" }).facts.type)
     assert.truthy(failure(acquire, "layer", { path = "/img/x.squashfs" }).message:find("squashfs", 1, true))
@@ -252,6 +252,15 @@ describe("kind share", function()
 end)
 
 describe("kind disk", function()
+  it("of a provider is his to open: nobody asks for access to its path [#140]", virtual(function()
+    local w, _, acquire = given()
+    local r = acquire("disk", { path = "/path/of/it", type = "ExtensibleVirtualDisk", provider = "prov" })
+    assert.same({ "ExtensibleVirtualDisk", "prov", "/path/of/it" }, { r.facts.type, r.facts.provider, r.facts.path })
+    assert.same({}, w.files.asked)
+    acquire("disk", { path = "/img/base.ext4", type = "VirtualDisk", read_only = true })
+    assert.same({ "read /img/base.ext4" }, w.files.asked)
+  end))
+
   it("keeps the user's options and never formats", virtual(function()
     local _, _, acquire = given()
     local r = acquire("disk", { path = "/img/base.ext4", type = "VirtualDisk", options = { "rshared" }, mount_index = 2 })
@@ -270,7 +279,7 @@ describe("kinds bundle and overlay", function()
     return overlay, bundle, layers, scratch
   end
 
-  it("combine top-most layer first over the container's part of the scratch disk [#115]", virtual(function()
+  it("combine top-most layer first over the container's part of the scratch disk", virtual(function()
     local w, _, acquire = given()
     container(acquire)
     assert.equal("combine /run/gcs/pods/p/c/rootfs: /run/mounts/scsi/0_1_0 /run/mounts/scsi/0_0_0 + /run/mounts/scsi/0_2_0/scratch/p/c",

@@ -21,22 +21,22 @@ local function refusal(m)
 end
 
 describe("mount dispatch", function()
-  it("shares a host directory [#149]", function()
+  it("shares a host directory", function()
     assert.same({ index = 1, kind = "share", args = { path = "/data", file = false, read_only = false, mount_index = 1 } },
       one { type = "bind", source = "/data" })
   end)
 
-  it("shares it read-only when asked, in any case [#150]", function()
+  it("shares it read-only when asked, in any case", function()
     assert.is_true(one({ type = "bind", source = "/data", options = { "rbind", "RO" } }).args.read_only)
   end)
 
-  it("shares a single file as a file [#151]", function()
+  it("shares a single file as a file", function()
     local e = one { type = "bind", source = "/etc/app.conf" }
     assert.is_true(e.args.file)
     assert.equal("/etc/app.conf", e.args.path)
   end)
 
-  it("takes two files of one directory, and one directory twice [#152] [#153]", function()
+  it("takes two files of one directory, and one directory twice", function()
     local list = dispatch {
       { type = "bind", source = "/etc/app.conf", destination = "/a" }, { type = "bind", source = "/etc/other.conf", destination = "/b" },
       { type = "bind", source = "/data", destination = "/c", options = { "ro" } }, { type = "bind", source = "/data", destination = "/d" },
@@ -45,14 +45,14 @@ describe("mount dispatch", function()
     assert.same({ true, false }, { list[3].args.read_only, list[4].args.read_only })
   end)
 
-  it("uses the canonical path [#118]", function() assert.equal("/data", one({ type = "bind", source = "/link" }).args.path) end)
+  it("uses the canonical path", function() assert.equal("/data", one({ type = "bind", source = "/link" }).args.path) end)
 
   it("takes a bind without type by its option", function()
     assert.equal("share", one({ source = "/data", options = { "rbind" } }).kind)
     assert.equal("share", one({ type = "none", source = "/data", options = { "bind" } }).kind)
   end)
 
-  it("attaches a virtual disk writable unless it says ro [#137] [#138]", function()
+  it("attaches a virtual disk writable unless it says ro [#138]", function()
     local e = one { type = "virtual-disk", source = "/disks/a.vhd" }
     assert.equal("disk", e.kind)
     assert.equal("VirtualDisk", e.args.type)
@@ -60,7 +60,7 @@ describe("mount dispatch", function()
     assert.is_true(one({ type = "virtual-disk", source = "/disks/a.vhd", options = { "RO" } }).args.read_only)
   end)
 
-  it("passes a physical disk through [#139]", function()
+  it("passes a physical disk through", function()
     assert.equal("PassThru", one({ type = "physical-disk", source = "/dev/sdx" }).args.type)
     refusal { type = "physical-disk", source = "/data" }
     refusal { type = "virtual-disk", source = "/dev/sdx" }
@@ -103,7 +103,7 @@ describe("mount dispatch", function()
     refusal { type = "bind", source = "moon://x" }
   end)
 
-  it("refuses a bind whose source is missing, relative or not there [#155]", function()
+  it("refuses a bind whose source is missing, relative or not there", function()
     refusal { type = "bind" }
     refusal { type = "bind", source = "" }
     refusal { type = "bind", source = "data" }
@@ -116,7 +116,7 @@ describe("mount dispatch", function()
       { destination = "/n" } })
   end)
 
-  it("keeps spec order and knows each entry's place [#159]", function()
+  it("keeps spec order and knows each entry's place", function()
     local list = dispatch {
       { type = "virtual-disk", source = "/disks/a.vhd", destination = "/1" }, { type = "tmpfs", destination = "/2" },
       { type = "bind", source = "/data", destination = "/3" }, { type = "bind", source = "uvm://x", destination = "/4" },
@@ -124,7 +124,7 @@ describe("mount dispatch", function()
     assert.same({ { 1, "disk" }, { 3, "share" } }, { { list[1].index, list[1].kind }, { list[2].index, list[2].kind } })
   end)
 
-  it("passes the options of a disk on unchanged [#161]", function()
+  it("passes the options of a disk on unchanged", function()
     assert.same({ "rshared", "nodev" }, one({ type = "virtual-disk", source = "/disks/a.vhd", options = { "rshared",
       "nodev" } }).args.options)
   end)
