@@ -417,12 +417,14 @@ function Container:released()
   self.pod:forget(self)
 end
 
----A process whose receipts are gone has ended; if its watcher does not bring the code soon, nobody can.
+---A process whose receipts are gone has ended; if it ran and its watcher does not bring the code soon, nobody can.
 ---@private
 ---@async
 function Container.give_up(_, process)
   if not process.exited:fired() then
-    pcall(task.deadline, process:limit("vanished"), process.exited.wait, process.exited)
+    if not process.machine:is("new", "created") then
+      pcall(task.deadline, process:limit("vanished"), process.exited.wait, process.exited)
+    end
     local ran = process.pid ~= nil
     process:finish(ran and Process.UNKNOWN or 128 + signals.KILL, ran and "released without an exit code" or "never started")
     task.shield(process.exited.wait, process.exited)

@@ -3,10 +3,14 @@ local task = require "moonshim.task"
 local virtual = require "support.virtual"
 
 describe("a create", function()
-  it("of a container that says nothing but its root and its program has a default for everything else [#30]", virtual(function()
+  it("without options of a runtime, of nothing but a root and a program, goes by the defaults [#30]", virtual(function()
     local f, pod, vm = given.pod()
+    pod:new_container("d"):create { container = given.container { "sleep", hostname = "c" }, kind = "standalone", options = {} }
     local c = pod:new_container("c")
     c:create { container = given.container { "sleep" }, kind = "standalone" }
+    local absent, empty = f.containers.c.document.OciSpecification, f.containers.d.document.OciSpecification
+    empty.root = absent.root
+    assert.same(empty, absent)
     assert.equal("created", c:state().state)
     local process = f.containers.c.document.OciSpecification.process
     assert.same({ "/", 0, 0 }, { process.cwd, process.user.uid, process.user.gid })
@@ -21,17 +25,18 @@ end)
 describe("a create that fails", function()
   -- What is wrong is found before anything is taken.
   for name, wrong in pairs {
-    ["an option of a foreign type [#31]"] = function(c) c.tty = "yes" end,
-    ["options that are none [#31]"] = function(c) c.spec = "none" end,
-    ["a user that is none"] = function(c) c.user = "a b" end,
-    ["no Linux section [#34]"] = function(c) c.spec = { linux = require("cjson").null } end,
+    ["options of a foreign type [#31]"] = function(request) request.options = "foreign" end,
+    ["an option of a foreign type [#31]"] = function(request) request.options = { vm_processor_count = "two" } end,
+    ["a field of a foreign type"] = function(request) request.container.tty = "yes" end,
+    ["a user that is none"] = function(request) request.container.user = "a b" end,
+    ["no Linux section [#34]"] = function(request) request.container.spec = { linux = require("cjson").null } end,
   } do
     it(("because of %s takes nothing, and the id is free for a good one [#33] [#40]"):format(name), virtual(function()
       local f, pod, vm = given.pod()
       local c = pod:new_container("c")
       local calls = #f.calls
       local request = given.request { "sleep" }
-      wrong(request.container)
+      wrong(request)
       assert.equal("invalid_argument", given.error(c.create, c, request).code)
       assert.equal(calls, #f.calls)
       assert.same({}, vm.ledger:under(c.owner))

@@ -3,7 +3,7 @@ local task = require "moonshim.task"
 local virtual = require "support.virtual"
 
 describe("a kill of a container that was not started", function()
-  it("is stopped by a kill before its start: 128 + n, an exit event, and wait returns [#63] [#197]", virtual(function()
+  it("is stopped by a kill before its start: 128 + n, an exit event, and wait returns [#63]", virtual(function()
     local f, pod, vm = given.pod()
     local c = given.created(pod)
     local calls = #f:called("^guest")
