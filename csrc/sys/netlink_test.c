@@ -1,7 +1,8 @@
 /* Each test has a network namespace of its own, in which links can be made; without the right to that, they are skipped. */
 #include "sys/fd.h"
-#include "sys/netlink.h"
+#include "sys/linux/netlink_socket.h"
 #include "sys/sys_fixture.h"
+#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -133,6 +134,19 @@ static void a_bridge_is_made_once(void **state)
     assert_int_equal(msh_netlink_bridge_make(nl, "a-name-of-16-byt", &mac_br, &err), MSH_INVALID_ARGUMENT);
 }
 
+static void a_failure_of_the_socket_is_not_the_refusal_before_it(void **state)
+{
+    msh_netlink *nl = here(state);
+    msh_err err = {0};
+    msh_link l;
+    assert_int_equal(msh_netlink_by_name(nl, "none", &l, &err), MSH_NOT_FOUND);
+    int other = open("/dev/null", O_RDWR | O_CLOEXEC), fd = nl_socket_get_fd(nl->sock);
+    assert_int_equal(dup2(other, fd), fd); /* no socket any more: nobody is asked */
+    msh_fd_close(&other);
+    assert_int_not_equal(msh_netlink_delete(nl, 4242, &err), MSH_GONE);
+    assert_int_not_equal(msh_netlink_by_name(nl, "lo", &l, &err), MSH_NOT_FOUND);
+}
+
 static void the_other_end_of_a_pair_is_born_elsewhere(void **state)
 {
     msh_netlink *nl = here(state), *there = NULL;
@@ -258,6 +272,7 @@ int main(void)
         cmocka_unit_test(addresses_are_read_and_written),
         cmocka_unit_test(a_path_must_lead_to_a_network_namespace),
         IN_A_NAMESPACE(a_bridge_is_made_once),
+        IN_A_NAMESPACE(a_failure_of_the_socket_is_not_the_refusal_before_it),
         IN_A_NAMESPACE(the_other_end_of_a_pair_is_born_elsewhere),
         IN_A_NAMESPACE(a_bridge_that_went_takes_no_port),
         IN_A_NAMESPACE(a_link_moves_and_gets_the_first_free_name),

@@ -55,7 +55,7 @@ msh_code msh_netlink_bridge_make(msh_netlink *nl, const char *name, const msh_ma
         return no_memory(err);
     }
     rtnl_link_set_name(link, name);
-    int rc = rtnl_link_add(nl->sock, link, NLM_F_CREATE | NLM_F_EXCL);
+    int rc = rtnl_link_add(msh__nl_ask(nl), link, NLM_F_CREATE | NLM_F_EXCL);
     rtnl_link_put(link);
     return rc < 0 ? msh__nl_fail(nl, rc, err, "make the bridge %s", name) : MSH_OK;
 }
@@ -84,7 +84,7 @@ msh_code msh_netlink_veth_make(msh_netlink *nl, const msh_veth *v, msh_err *err)
     }
     if (v->peer_netns >= 0)
         rtnl_link_set_ns_fd(peer, v->peer_netns);
-    int n = rtnl_link_add(nl->sock, link, NLM_F_CREATE | NLM_F_EXCL);
+    int n = rtnl_link_add(msh__nl_ask(nl), link, NLM_F_CREATE | NLM_F_EXCL);
     if (n < 0)
         rc = msh__nl_fail(nl, n, err, "make the link %s", v->name);
 out:
@@ -115,7 +115,7 @@ msh_code msh_netlink_change(msh_netlink *nl, unsigned index, const msh_link_chan
         rtnl_link_set_mtu(change, c->mtu);
     if (c->netns >= 0)
         rtnl_link_set_ns_fd(change, c->netns);
-    int n = rtnl_link_change(nl->sock, link, change, 0);
+    int n = rtnl_link_change(msh__nl_ask(nl), link, change, 0);
     if (n < 0)
         rc = msh__nl_fail(nl, n, err, "change the link with index %u", index);
 out:
@@ -130,7 +130,7 @@ msh_code msh_netlink_delete(msh_netlink *nl, unsigned index, msh_err *err)
     if (link == NULL)
         return no_memory(err);
     rtnl_link_set_ifindex(link, (int)index);
-    int n = rtnl_link_delete(nl->sock, link);
+    int n = rtnl_link_delete(msh__nl_ask(nl), link);
     rtnl_link_put(link);
     if (n >= 0)
         return MSH_OK;
@@ -158,7 +158,7 @@ msh_code msh_netlink_address_add(msh_netlink *nl, unsigned index, const msh_ip *
     }
     if (ip->family == 6)
         rtnl_addr_set_flags(a, IFA_F_NODAD);
-    int n = rtnl_addr_add(nl->sock, a, NLM_F_EXCL);
+    int n = rtnl_addr_add(msh__nl_ask(nl), a, NLM_F_EXCL);
     if (n < 0)
         rc = msh__nl_fail(nl, n, err, "add the address %s", msh_ip_text(ip, text));
 out:
@@ -201,7 +201,7 @@ msh_code msh_netlink_route_add(msh_netlink *nl, const msh_route *r, msh_err *err
         return no_memory(err);
     msh_code rc = fill_route(route, r, err);
     if (rc == MSH_OK) {
-        int n = rtnl_route_add(nl->sock, route, NLM_F_EXCL);
+        int n = rtnl_route_add(msh__nl_ask(nl), route, NLM_F_EXCL);
         if (n < 0) {
             rc = msh__nl_fail(nl, n, err, "add the route to %s/%u%s%s", msh_ip_text(&r->to, text),
                               r->to.prefix, r->via.family != 0 ? " via " : "",
@@ -234,7 +234,7 @@ msh_code msh_netlink_rule_add(msh_netlink *nl, const msh_ip *from, uint32_t tabl
         rc = no_memory(err);
         goto out;
     }
-    int n = rtnl_rule_add(nl->sock, rule, NLM_F_EXCL);
+    int n = rtnl_rule_add(msh__nl_ask(nl), rule, NLM_F_EXCL);
     if (n < 0)
         rc = msh__nl_fail(nl, n, err, "add a rule for packets from %s", msh_ip_text(from, text));
 out:

@@ -132,12 +132,12 @@ msh_code msh__nl_fail(msh_netlink *nl, int rc, msh_err *err, const char *fmt, ..
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
     int e = nl->error;
-    nl->error = 0;
-    msh_code code = e == ENODEV || e == ESRCH ? msh_fail(err, MSH_NOT_FOUND, "%s: it is not there", what)
-                    : e != 0                  ? msh_fail_errno(err, e, "%s", what)
-                                              : msh_fail(err, MSH_UNKNOWN, "%s: %s", what, nl_geterror(rc));
-    nl->error = e; /* for those who look closer; the next refusal overwrites it */
-    return code;
+    /* Where the library asks for one object, it takes the refusal itself. */
+    if (e == ENODEV || e == ESRCH || (e == 0 && (rc == -NLE_NODEV || rc == -NLE_OBJ_NOTFOUND)))
+        return msh_fail(err, MSH_NOT_FOUND, "%s: it is not there", what);
+    if (e != 0)
+        return msh_fail_errno(err, e, "%s", what);
+    return msh_fail(err, MSH_UNKNOWN, "%s: %s", what, nl_geterror(rc));
 }
 
 static msh_code connect_here(msh_netlink *nl, msh_err *err)
@@ -255,7 +255,7 @@ static bool each_link(struct nl_object *o, void *slot)
 msh_code msh_netlink_links(msh_netlink *nl, msh_link **list, size_t *n, msh_err *err)
 {
     struct nl_cache *cache = NULL;
-    int rc = rtnl_link_alloc_cache(nl->sock, AF_UNSPEC, &cache);
+    int rc = rtnl_link_alloc_cache(msh__nl_ask(nl), AF_UNSPEC, &cache);
     return list_of(nl, rc, cache, sizeof **list, each_link, (void **)list, n, err, "links");
 }
 
@@ -270,7 +270,7 @@ static bool each_address(struct nl_object *o, void *slot)
 msh_code msh_netlink_addresses(msh_netlink *nl, msh_address **list, size_t *n, msh_err *err)
 {
     struct nl_cache *cache = NULL;
-    int rc = rtnl_addr_alloc_cache(nl->sock, &cache);
+    int rc = rtnl_addr_alloc_cache(msh__nl_ask(nl), &cache);
     return list_of(nl, rc, cache, sizeof **list, each_address, (void **)list, n, err, "addresses");
 }
 
@@ -297,7 +297,7 @@ static bool each_route(struct nl_object *o, void *slot)
 msh_code msh_netlink_routes(msh_netlink *nl, msh_route **list, size_t *n, msh_err *err)
 {
     struct nl_cache *cache = NULL;
-    int rc = rtnl_route_alloc_cache(nl->sock, AF_UNSPEC, 0, &cache);
+    int rc = rtnl_route_alloc_cache(msh__nl_ask(nl), AF_UNSPEC, 0, &cache);
     return list_of(nl, rc, cache, sizeof **list, each_route, (void **)list, n, err, "routes");
 }
 
@@ -324,7 +324,7 @@ msh_code msh_netlink_by_mac(msh_netlink *nl, const msh_mac *mac, const char *kin
 msh_code msh_netlink_by_name(msh_netlink *nl, const char *name, msh_link *out, msh_err *err)
 {
     struct rtnl_link *l = NULL;
-    int rc = rtnl_link_get_kernel(nl->sock, 0, name, &l);
+    int rc = rtnl_link_get_kernel(msh__nl_ask(nl), 0, name, &l);
     if (rc < 0)
         return msh__nl_fail(nl, rc, err, "look at the link %s", name);
     take_link(l, out);
