@@ -10,6 +10,9 @@
 #include "sys/tree.h"
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+
+#define UMOUNT_FLAGS (MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW)
 
 typedef struct sys_job {
     msh_l_job job;
@@ -97,12 +100,14 @@ static void work_umount(msh_l_job *base)
     base->rc = msh_umount(j->path, j->flags, &base->err);
 }
 
-/* sys.umount(path, flags | nil, done) -> true | nil, err      flags as umount2's; see sys.umount_flags
+/* sys.umount(path, flags | nil, done) -> true | nil, err      flags: of sys.umount_flags
  * [-0, +1..2, arg] */
 static int l_umount(lua_State *L)
 {
     const char *path = msh_l_check_path(L, 1);
-    int flags = lua_isnil(L, 2) ? 0 : (int)msh_l_check_int(L, 2, 0, 15);
+    int flags = lua_isnil(L, 2) ? 0 : (int)msh_l_check_int(L, 2, 0, UMOUNT_FLAGS);
+    /* With others the kernel says EINVAL also of what is mounted, which would be taken for "gone". */
+    luaL_argcheck(L, (flags & ~UMOUNT_FLAGS) == 0, 2, "flags are those of sys.umount_flags");
     luaL_checktype(L, 3, LUA_TFUNCTION);
     sys_job *j = new_job(path, work_umount, NULL);
     if (j != NULL)
@@ -297,9 +302,9 @@ void msh_l_open_sys(lua_State *L)
                                          {NULL, NULL}};
     luaL_newlib(L, functions);
     lua_createtable(L, 0, 4);
-    msh_l_set_int(L, "force", 1); /* MNT_FORCE, MNT_DETACH, UMOUNT_NOFOLLOW */
-    msh_l_set_int(L, "detach", 2);
-    msh_l_set_int(L, "nofollow", 8);
+    msh_l_set_int(L, "force", MNT_FORCE);
+    msh_l_set_int(L, "detach", MNT_DETACH);
+    msh_l_set_int(L, "nofollow", UMOUNT_NOFOLLOW);
     lua_setfield(L, -2, "umount_flags");
     msh_l_open_loop(L);
     msh_l_open_process(L);

@@ -81,9 +81,9 @@ msh_code msh_mknod_like(const char *path, const char *like, msh_device_id *out, 
     if (mknod(path, (st.st_mode & S_IFMT) | 0600, st.st_rdev) != 0)
         return msh_fail_errno(err, errno, "make device node %s", path);
     if (chown(path, st.st_uid, st.st_gid) != 0 || chmod(path, st.st_mode & 0777) != 0) {
-        msh_fail_errno(err, errno, "set the owner of device node %s", path);
+        msh_code rc = msh_fail_errno(err, errno, "set the owner of device node %s", path);
         unlink(path);
-        return err->code;
+        return rc;
     }
     *out = (msh_device_id){S_ISBLK(st.st_mode), major(st.st_rdev), minor(st.st_rdev)};
     return MSH_OK;

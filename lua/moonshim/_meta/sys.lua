@@ -32,7 +32,7 @@ function core.sys.mknod_like(path, like) end
 function core.sys.open_tree(want, done) end
 
 ---@param path string
----@param flags integer? see umount_flags
+---@param flags integer? of umount_flags; others raise
 ---@param done fun(ok: true?, err: moonshim.Error?) `gone`: not mounted; `failed_precondition`: busy
 ---@return true? ok
 ---@return moonshim.Error? err

@@ -143,6 +143,7 @@ describe("wrong arguments", function()
   for name, call in pairs {
     ["no callback"] = function() sys.umount("/x", nil) end,
     ["a callback that is none"] = function() sys.umount("/x", nil, 1) end,
+    ["flags that are none of ours"] = function() sys.umount("/proc", 4 | 1, print) end,
     ["no path"] = function() sys.open_tree({}, print) end,
     ["a path with NUL"] = function() sys.remove_tree("/x\0", print) end,
     ["a size that is text"] = function() sys.make_sparse("/x", "1", print) end,
