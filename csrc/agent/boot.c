@@ -3,6 +3,7 @@
 #include "agent/fs.h"
 #include "agent/log.h"
 #include "agent/root.h"
+#include "sys/process.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -35,26 +36,6 @@ static int say_error(const char *text)
     json_object_set_new(o, "error", json_string(text) ? json_string(text) : json_string("set-up failed"));
     say(o);
     return 1;
-}
-
-/* Start time of a process in clock ticks since boot: field 22 of its stat line; 0 when it is not there. */
-static unsigned long long start_time(pid_t pid)
-{
-    char path[64], text[1024];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    msh_fd_close(&fd);
-    if (n <= 0)
-        return 0;
-    text[n] = '\0';
-    const char *p = strrchr(text, ')'); /* the name before it may hold anything */
-    unsigned long long ticks = 0;
-    if (p == NULL ||
-        sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-               &ticks) != 1)
-        return 0;
-    return ticks;
 }
 
 static void loopback_up(void)
@@ -181,7 +162,8 @@ int msh_boot(const msh_boot_options *o)
         msh_cgroups_unmake(&cgroups, o->cgroup);
         return say_error(err.msg);
     }
-    unsigned long long ticks = start_time(pid);
+    uint64_t ticks = 0;
+    msh_process_start_time(pid, &ticks, NULL); /* stays 0 when it has ended */
     char text[256];
     ssize_t n;
     do
