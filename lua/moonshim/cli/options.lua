@@ -80,7 +80,7 @@ local function add_run(parser)
   run:help_description_margin(32)
   run:argument("file", "A pod file: a Lua script that returns moonshim.pod { ... }."):args("?")
   run:option("--rootfs", "A folder (used in place, writable) or an image (read-only without --scratch)."):argname("DIR|IMAGE")
-  run:option("--layer", "An ext4 image, from the base to the top; may be repeated."):argname("IMAGE"):count("*"):target("layers")
+  run:option("--layer", "An image (ext4, erofs, a fixed VHD of one), from the base to the top; may be repeated."):argname("IMAGE"):count("*"):target("layers")
   run:option("--scratch", "What is written goes to a fresh disk of SIZE (64M, 2G), or to this image."):argname("SIZE|IMAGE")
     :convert(scratch_entry)
   run:option("--mount", "type=TYPE,source=PATH,destination=PATH[,ro]; may be repeated. TYPE is bind (a folder or a file), tmpfs,"
