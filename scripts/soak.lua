@@ -5,6 +5,7 @@ local uv = require "luv"
 local err = require "moonshim.err"
 local moonshim = require "moonshim"
 local task = require "moonshim.task"
+local descriptors = dofile "scripts/descriptors.lua"
 
 local scenario, folder = arg[1], uv.fs_realpath(arg[2])
 local want = { count = 1000, containers = 200, cycles = 200, width = 20, seconds = 60, seed = os.time() }
@@ -60,9 +61,11 @@ end
 local function holdings(agent)
   collectgarbage()
   collectgarbage()
+  local shim_fds, shim_pipes = descriptors "self"
+  local agent_fds, agent_pipes = descriptors(agent)
   return {
-    shim_kib = status("self", "VmRSS"), lua_kib = math.floor(collectgarbage("count")), shim_fds = entries("/proc/self/fd"),
-    shim_threads = status("self", "Threads"), agent_kib = status(agent, "VmRSS"), agent_fds = entries(("/proc/%d/fd"):format(agent)),
+    shim_kib = status("self", "VmRSS"), lua_kib = math.floor(collectgarbage("count")), shim_fds = shim_fds, shim_pipes = shim_pipes,
+    shim_threads = status("self", "Threads"), agent_kib = status(agent, "VmRSS"), agent_fds = agent_fds, agent_pipes = agent_pipes,
     agent_threads = status(agent, "Threads"),
   }
 end
@@ -89,10 +92,26 @@ local function flat(what, before, now, slack_kib)
   if now > before * 1.05 + slack_kib then complain("%s grew from %d to %d KiB", what, before, now) end
 end
 
-local function same_holdings(before, now)
+-- Empty pipes that a data thread keeps.
+local KEPT = 4
+
+---Compares what is held with what was, once what was on its way out has closed. Returns what is held.
+local function same_holdings(before, agent)
+  local now = holdings(agent)
+  local function back() return now.shim_fds == before.shim_fds and now.agent_fds == before.agent_fds end
+  for _ = 1, 500 do
+    if back() then break end
+    task.sleep(20)
+    now = holdings(agent)
+  end
   same("descriptors of the shim", before.shim_fds, now.shim_fds)
   same("descriptors of the agent", before.agent_fds, now.agent_fds)
+  for _, who in ipairs { "shim", "agent" } do
+    local had, has = before[who .. "_pipes"], now[who .. "_pipes"]
+    if has > had + KEPT then complain("%d pipes within the %s, %d before", has, who, had) end
+  end
   same("threads of the agent", before.agent_threads, now.agent_threads)
+  return now
 end
 
 local function agent_of(vm) return vm._vm.world.uvm.facts.pid end
@@ -187,8 +206,7 @@ function SCENARIOS.execs()
       line_of_execs(("%d execs, %d at a time"):format(n, width), n, from, shim, at, holdings(agent))
     end
   end
-  local now = holdings(agent)
-  same_holdings(before, now)
+  local now = same_holdings(before, agent)
   same("the guest", guest, guest_counts(agent))
   flat("the agent", before.agent_kib, now.agent_kib, 512)
   flat("Lua", before.lua_kib, now.lua_kib, 1024) -- the last 1,024 events and 2,048 entries of history are kept
@@ -219,7 +237,7 @@ function SCENARIOS.containers()
       "each holds %4.1f fds and %5.1f KiB here, %4.1f fds and %5.1f KiB in the agent", n, up, up_cpu, planned, ms_since(from) / n,
       (own_cpu() - shim) / n, asked, (full.shim_fds - before.shim_fds) / n, (full.shim_kib - before.shim_kib) / n,
       (full.agent_fds - before.agent_fds) / n, (full.agent_kib - before.agent_kib) / n)
-    same_holdings(before, holdings(agent))
+    same_holdings(before, agent)
     same("the guest", guest, guest_counts(agent))
     assert(vm:stop())
   end
@@ -253,7 +271,7 @@ function SCENARIOS.churn()
       flat("Lua", middle.lua_kib, now.lua_kib, 512)
       flat("the agent", middle.agent_kib, now.agent_kib, 512)
     end
-    same_holdings(before, now)
+    same_holdings(before, agent)
     same("the guest", guest, guest_counts(agent))
   end
   say("  %d events, in order", finish())
@@ -263,7 +281,7 @@ end
 function SCENARIOS.vms()
   local n = math.max(1, want.cycles // 10)
   assert(warm("soak-vms"):stop())
-  local before = { fds = entries("/proc/self/fd"), run = entries(run_dir) }
+  local before = { fds = (descriptors "self"), run = entries(run_dir) }
   local from, shim = uv.hrtime(), own_cpu()
   each(n, 4, function(i)
     local name = ("vm%d"):format(i)
@@ -273,8 +291,11 @@ function SCENARIOS.vms()
   end)
   say("  %4d VMs, 4 at a time    %8.2f ms each, processor: shim %5.2f ms", n, ms_since(from) / n, (own_cpu() - shim) / n)
   -- The data thread and the pool of a VM close what they had when the loop turns next.
-  task.sleep(50)
-  same("descriptors of the shim", before.fds, entries("/proc/self/fd"))
+  for _ = 1, 500 do
+    if (descriptors "self") == before.fds then break end
+    task.sleep(20)
+  end
+  same("descriptors of the shim", before.fds, (descriptors "self"))
   same("run folders", before.run, entries(run_dir))
 end
 
@@ -339,7 +360,7 @@ function SCENARIOS.cancel()
     end)
   end
   say("  starts of %.0f ms and %d steps: %d cancelled on the way, %d came up", whole, steps, cancelled, came)
-  same_holdings(before, holdings(agent))
+  same_holdings(before, agent)
   same("the guest", guest, guest_counts(agent))
   if keep.other:state() ~= "running" then complain("the other pod was touched") end
   assert(vm:stop())
@@ -450,7 +471,7 @@ function SCENARIOS.chaos()
   say("  seed %d, %d s: %s; %d events, in order", want.seed, want.seconds, table.concat(told, ", "), finish())
   local held = #vm._vm.ledger:all()
   if held ~= 2 then complain("%d receipts are held by a VM without pods", held) end
-  same_holdings(before, holdings(agent))
+  same_holdings(before, agent)
   same("the guest", guest, guest_counts(agent))
   assert(vm:stop())
 end

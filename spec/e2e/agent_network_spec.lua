@@ -1,5 +1,6 @@
 local agent = require "support.agent"
 local cjson = require "cjson"
+local descriptors = dofile "scripts/descriptors.lua"
 local gcs = require "support.gcs"
 local TYPE, POD = "io.kubernetes.cri.container-type", "io.kubernetes.cri.sandbox-id"
 local NOT_FOUND, FAILED, INVALID = 0x80070490, 0x80004005, 0x80070057
@@ -223,17 +224,8 @@ agent.describe("a NIC inside the agent", function()
     end)
 
     it("leaves nothing in the VM that lives on, round after round", function()
-      -- The least of several looks: streams of what has just ended may still be closing.
-      local function count()
-        local fds, nics = math.huge, math.huge
-        for _ = 1, 20 do
-          local text = vm:inside "ls /proc/1/fd | wc -l; ls /sys/class/net | wc -l"
-          local now = { text:match "(%d+)%s+(%d+)" }
-          fds, nics = math.min(fds, tonumber(now[1])), math.min(nics, tonumber(now[2]))
-        end
-        return { fds = fds, nics = nics }
-      end
-      local before
+      local function nics() return vm:inside "ls /sys/class/net | wc -l" end
+      local before, nics_before
       for round = 1, 6 do
         nic("A-1", { DNSServerList = "10.0.0." .. round })
         local pid = sandbox("p1", "ns-1")
@@ -243,9 +235,14 @@ agent.describe("a NIC inside the agent", function()
         vm:must("delete_state", "p1")
         assert.equal(0, (vm:modify("Remove", "Network", { NamespaceID = "NS-1", ID = "A-1" })))
         in_vm(("ip link del far%d 2>/dev/null || true"):format(links))
-        if round == 2 then before = count() end -- what is opened once, when first needed, is open by then
-        if round == 6 then assert.same(before, count()) end
+        if round == 2 then -- what is opened once, when first needed, is open by then
+          before, nics_before = math.huge, nics()
+          -- The least of several looks: streams of what has just ended may still be closing.
+          for _ = 1, 20 do before = math.min(before, nics() and descriptors(vm.pid)) end
+        end
       end
+      assert.equal(nics_before, nics())
+      gcs.until_ready("as many descriptors as before", function() return descriptors(vm.pid) <= before end)
     end)
   end)
 end)

@@ -1,4 +1,5 @@
 -- Terminals of processes, seen from the host's end of the wire.
+local descriptors = dofile "scripts/descriptors.lua"
 local agent = require "support.agent"
 local gcs = require "support.gcs"
 local uv = require "luv"
@@ -26,7 +27,7 @@ agent.describe("a process with a terminal", function()
     return body.ProcessId, io
   end
 
-  local function fds() return tonumber(gcs.sh(("ls /proc/%d/fd | wc -l"):format(vm.pid))) end
+  local function fds() return (descriptors(vm.pid)) end
   ---For what no event of the loop tells.
   local function eventually(what, ready)
     local tick = uv.new_timer()

@@ -1,3 +1,4 @@
+local descriptors = dofile "scripts/descriptors.lua"
 local command = require "e2e.command"
 
 -- Limits, statistics, pause and want of memory on real containers. The paths differ between cgroup v1 and v2; the specs
@@ -232,16 +233,16 @@ describe("resources of a real container", function()
     local hog = { "sh", "-c", "echo 1000 >/proc/self/oom_score_adj; exec tail /dev/zero" }
     with_pod({ web = plain { args = { "sleep", "600" }, resources = { memory = "48M" } } }, function(pod)
       local before
-      local function descriptors() return #command.list(("/proc/%d/fd"):format(pod._vm.uvm.facts.pid)) end
+      local function held() return (descriptors(pod._vm.uvm.facts.pid)) end
       for i = 1, 15 do
         local p = assert(pod.web:exec(hog))
         assert.equal(137, p:wait())
         local _, known = p:state()
         assert.equal("oom", known.reason)
         assert.is_true(#events(pod, "oom") >= i) -- the kernel may have taken a neighbour first
-        before = before or descriptors()
+        before = before or held()
       end
-      eventually("as many descriptors as before", function() return descriptors() <= before end)
+      eventually("as many descriptors as before", function() return held() <= before end)
     end)
   end)
 

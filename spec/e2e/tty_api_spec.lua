@@ -1,3 +1,4 @@
+local descriptors = dofile "scripts/descriptors.lua"
 local command = require "e2e.command"
 local pty = require "support.pty"
 local uv = require "luv"
@@ -122,7 +123,6 @@ describe("terminals from code", function()
   end)
 
   it("hundreds of execs, some of which nobody waits for, leave no terminal and no descriptor", function()
-    local function fds(pid) return #command.list(("/proc/%s/fd"):format(pid)) end
     with_pod({}, function(pod)
       local function count() return assert(pod.web:exec { "sh", "-c", "ls /dev/pts | grep -c '^[0-9]'" }) end
       local function terminals()
@@ -151,11 +151,11 @@ describe("terminals from code", function()
         task.all(jobs, { width = 8 })
       end
       round(24)
-      local mine, pts = fds "self", terminals()
+      local mine, pts = descriptors "self", terminals()
       round(200)
       -- Those that nobody waited for end by themselves.
       task.deadline("60s", function()
-        while fds "self" > mine or terminals() ~= pts do task.sleep(20) end
+        while descriptors "self" > mine or terminals() ~= pts do task.sleep(20) end
       end)
     end)
   end)

@@ -20,7 +20,7 @@ agent.describe = uv.getuid() == 0 and busted.describe or busted.pending
 function agent.root(more)
   local here = {}
   busted.setup(function()
-    here.folder = assert(uv.fs_mkdtemp "/tmp/moonshim-agent-root.XXXXXX")
+    here.folder = assert(uv.fs_mkdtemp(gcs.PREFIX .. "XXXXXX"))
     here.root = gcs.busybox_root(here.folder, "busybox")
     if more then more(here) end
   end)

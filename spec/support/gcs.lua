@@ -43,6 +43,9 @@ local function until_ready(what, ready)
 end
 gcs.until_ready = until_ready
 
+-- What all folders of this run of the suite begin with.
+gcs.PREFIX = ("/tmp/moonshim-agent-%d."):format(uv.os_getpid())
+
 -- Folders and programs ---------------------------------------------------------------------------------------------
 
 ---Runs a command line of the test machine; returns its output, raises when it fails.
@@ -126,7 +129,7 @@ function gcs.boot(opts)
   opts = opts or {}
   booted = booted + 1
   local self = setmetatable({
-    dir = assert(uv.fs_mkdtemp "/tmp/moonshim-agent.XXXXXX"),
+    dir = assert(uv.fs_mkdtemp(gcs.PREFIX .. "XXXXXX")),
     cgroup = ("moonshim-spec/%08x%08x"):format(uv.os_getpid(), booted),
     next_id = 0,
     next_port = STDIO,
@@ -458,8 +461,8 @@ gcs.NOTHING = { mounts = 0, loops = 0, cgroups = 0, processes = 0 }
 function gcs.holdings()
   local mine = ("moonshim-spec/%08x"):format(uv.os_getpid())
   local lines = {
-    mounts = "grep /tmp/moonshim-agent /proc/self/mounts",
-    loops = "losetup -a | grep /tmp/moonshim-agent",
+    mounts = ("grep %s /proc/self/mounts"):format(gcs.PREFIX),
+    loops = ("losetup -a | grep %s"):format(gcs.PREFIX),
     cgroups = ("find /sys/fs/cgroup -type d -path '*%s*'"):format(mine),
     processes = ("pgrep -f '^[^ ]*moonshim-guest boot.*%s'"):format(mine),
   }
