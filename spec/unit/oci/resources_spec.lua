@@ -19,7 +19,7 @@ describe("limits as a person writes them", function()
     it(("read memory %s"):format(text), function() assert.equal(expected, pod_spec.limits({ memory = text }).memory.limit) end)
   end
 
-  it("become quota and period, shares, lists and limits of processes (known-bugs 147)", function()
+  it("become quota and period, shares, lists and limits of processes (known bug 147)", function()
     assert.same({ cpu = { quota = 50000, period = 100000 } }, pod_spec.limits { cpus = 0.5 })
     assert.same({ cpu = { quota = 150000, period = 100000 } }, pod_spec.limits { cpus = "1.5" })
     assert.same({ cpu = { quota = -1, period = 100000 } }, pod_spec.limits { cpus = "unlimited" })

@@ -125,7 +125,7 @@ describe("the spec of a container", function()
     { "no name before =", { "=x" }, "=x" }, { "no =", { "A" }, "A" }, { "a NUL", { "A=\0" }, "NUL" }, { "a number", { 7 }, "text" },
     { "an empty name in a map", { [""] = "x" }, "name" },
   } do
-    it("quotes an environment entry with " .. case[1] .. " (known-bugs 140)", function()
+    it("quotes an environment entry with " .. case[1] .. " (known bug 140)", function()
       local text = refusal(spec, { env = case[2] })
       assert.truthy(text:find("env", 1, true))
       assert.truthy(text:find(case[3], 1, true))
@@ -149,7 +149,7 @@ describe("the spec of a container", function()
     ["a capability that is none"] = { spec = { process = { capabilities = { bounding = { "KILL" } } } } },
     ["a function"] = { spec = { process = { x = print } } },
   } do
-    it("is refused with " .. name .. " (known-bugs 131, 139, 141)", function() refusal(spec, container) end)
+    it("is refused with " .. name .. " (known bugs 131, 139, 141)", function() refusal(spec, container) end)
   end
 
   it("is refused for ids that are no names", function()
