@@ -60,6 +60,23 @@ describe("a container's mounts", function()
     assert.is_truthy(result.err:find("Read-only", 1, true))
   end)
 
+  it("of a disk that can only be read are refused unless they are read-only, and so is a scratch", function()
+    local at = command.folder .. "/sealed"
+    local made = command.execute("/bin/sh", { "-c", ("mkdir %s && mount -t tmpfs tmpfs %s && truncate -s 8M %s/disk"
+      .. " && mkfs.ext4 -q -F %s/disk && mount -o remount,ro %s"):format(at, at, at, at, at) })
+    assert.equal(0, made.code, made.err)
+    local disk_there = at .. "/disk"
+    local option = "type=virtual-disk,source=" .. disk_there .. ",destination=/d"
+    local readable = sh("grep -c ' /d ext4 ro' /proc/mounts", { "--mount", option .. ",ro" })
+    local ok, e = pcall(function()
+      refused({ "--mount", option }, disk_there, "cannot be written")
+      refused({ "--rootfs", command.image "base", "--scratch", disk_there }, disk_there, "cannot be written")
+    end)
+    command.execute("/bin/umount", { at })
+    assert(ok, e)
+    assert.equal("1\n", readable.out, readable.err)
+  end)
+
   it("of one folder, once read-only and once writable, stand side by side [#153]", function()
     local result = sh("echo new > /rw/file; cat /ro/file; echo x > /ro/file; echo $?", {
       "--mount", "source=" .. folder() .. ",destination=/ro,ro", "--mount", "source=" .. folder() .. ",destination=/rw" })

@@ -51,9 +51,10 @@ function files.detect(path)
 end
 
 function files.access(path, write)
-  -- Not what it seems: also root is told no where the file system, or the file itself, can only be read.
-  local ok, e = pcall(wait, require("luv").fs_access, path, write and "rw" or "r")
-  if not ok then error(err.is(e) and err.wrap(e, "cannot be " .. (write and "written" or "read")) or e, 0) end
+  -- Also root is told no where the file system, or the file itself, can only be read. luv says yes or no, not why.
+  if wait(require("luv").fs_access, path, write and "rw" or "r") then return end
+  err.raise("permission_denied", "%s cannot be %s%s", path, write and "written" or "read",
+    write and "; make it, or its file system, writable" or "")
 end
 
 function files.blank(path)
