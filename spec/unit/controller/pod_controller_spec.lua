@@ -69,11 +69,10 @@ describe("a pod", function()
 
   it("gives out copies of its list [#8]", virtual(function()
     local _, pod, vm = given.pod()
-    pod:new_container("a")
-    pod:new_container("b")
+    local a, b = pod:new_container("a"), pod:new_container("b")
     local list = pod:containers()
     list[1] = nil
-    assert.equal(2, #pod:containers())
+    assert.same({ a, b }, pod:containers())
     vm:stop()
   end))
 
@@ -102,6 +101,9 @@ describe("a pod", function()
     local steps = {}
     for i = 1, 20 do steps[i] = function() return pod:new_container("c" .. i) end end
     task.all(steps)
+    local ids = {}
+    for _, c in ipairs(pod:containers()) do ids[c.id] = (ids[c.id] or 0) + 1 end
+    for i = 1, 20 do assert.equal(1, ids["c" .. i]) end
     assert.equal(20, #pod:containers())
     vm:stop()
   end))
