@@ -6,6 +6,8 @@ local pod_memory = { source = "sandbox-tmp://notes", destination = "/notes" } --
 
 return moonshim.pod {
   name = "storage",
+  -- No container may write into a folder of the host; whoever asks for it is refused.
+  annotations = { ["io.microsoft.virtualmachine.fileshares.disablewritable"] = true },
   containers = {
     writer = {
       rootfs = "images/base.ext4",     -- ext4 or erofs, or a fixed VHD with one of them
@@ -15,7 +17,7 @@ return moonshim.pod {
       args = { "sh", "-c", "head -c 3 /dev/nothing | wc -c > /data/.size; echo written > /notes/word; mv /data/.size /data/size" },
     },
     reader = {
-      rootfs = "roots/busybox",
+      rootfs = "roots/busybox", read_only = true,
       mounts = {
         pod_folder, pod_memory,
         { source = "teardown", destination = "/scripts", options = { "ro" } },

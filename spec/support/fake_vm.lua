@@ -5,6 +5,7 @@
 ---
 ---   local f = fake_vm.new()
 ---   local vm = f:vm()                      a booted moonshim.Vm over it
+---   f.document                             the VM's own, as the host was given it
 ---   f.requests                             every request to the host, as it was made
 ---   f.calls                                every host and guest call, in order: "host.attach 0:0 /base.ext4", ...
 ---   f.wrong                                what would have gone wrong outside: a mount taken from below an overlay, ...
@@ -657,7 +658,10 @@ function fake_vm.new(opts)
   local driver = {
     run_dir = function() return "/fake/run" end,
     reserve = function(id) return { host = "fake", id = id, run_dir = "/fake/run" } end,
-    create = function() return setmetatable({ fake = f }, Uvm) end,
+    create = function(_, document)
+      f.document = document
+      return setmetatable({ fake = f }, Uvm)
+    end,
     open = function() error(err.new("gone", "it has ended"), 0) end,
     terminate = function() f:die("terminated") end,
   }

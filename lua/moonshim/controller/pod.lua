@@ -168,6 +168,7 @@ end
 function Pod:launch_sandbox(hostname)
   local network, namespace = self:connection()
   local request = self.vm.policy.pod.sandbox { id = self.id, hostname = hostname, agent = layout.AGENT, network = namespace }
+  request.spec.annotations = request.spec.annotations or {}
   for name, value in pairs(self.annotations) do
     if request.spec.annotations[name] == nil then request.spec.annotations[name] = value end
   end

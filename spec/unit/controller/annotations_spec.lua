@@ -1,5 +1,6 @@
 -- What annotations and a request of containerd mean for a create.
 local core = require "moonshim.core"
+local fake_vm = require "support.fake_vm"
 local given = require "support.given"
 local keys = require "moonshim.oci.annotation_keys"
 local pod_spec = require "moonshim.pod_spec"
@@ -151,6 +152,38 @@ describe("a pod whose annotations ask for encryption", function()
 end)
 
 describe("annotations of a pod", function()
+  it("size its VM", virtual(function()
+    local f = fake_vm.new()
+    local vm = f:vm { boot = false }
+    local spec = pod_spec.check({
+      name = "p", containers = { c = { rootfs = "/root", args = { "sleep" } } }, annotations = {
+        [keys.MEMORY] = "512", [keys.PROCESSORS] = "2", [VM .. "computetopology.processor.limit"] = "50000",
+        [VM .. "computetopology.processor.weight"] = "200",
+      },
+    }, { base = "/" })
+    vm:boot { size = spec.vm }
+    local topology = f.document.VirtualMachine.ComputeTopology
+    assert.equal(512, topology.Memory.SizeInMB)
+    assert.same({ Count = 2, Limit = 50000, Weight = 200 }, topology.Processor)
+    vm:stop()
+  end))
+
+  it("choose how its NICs are routed", virtual(function()
+    for _, wanted in ipairs { true, false } do
+      local f, pod, vm = given.pod()
+      pod.network.endpoints_of = function()
+        return { { name = "eth0", kind = "bridge", bridge = "moonshim0", dns = { servers = {}, search = {} } } }
+      end
+      local spec = pod_spec.check({
+        name = "p", network = "bridge", annotations = { [VM .. "lcow.network.policybasedrouting"] = wanted },
+        containers = { c = { rootfs = "/root", args = { "sleep" } } },
+      }, { base = "/" })
+      pod:launch(spec, function() return IO end)
+      assert.equal(wanted, f.nics_seen[1].PolicyBasedRouting or false)
+      vm:stop()
+    end
+  end))
+
   it("reach its sandbox container, and change nothing that it says itself", virtual(function()
     local f, _, vm = launch { annotations = { ["org.example/x"] = 7, [keys.HOST_NETWORK] = true } }
     local map = f.containers.p.document.OciSpecification.annotations
