@@ -1,4 +1,5 @@
 local command = require "e2e.command"
+local driven = require "e2e.driven"
 
 -- `require "moonshim"` from a script, on real containers.
 describe("a pod driven from code", function()
@@ -11,26 +12,11 @@ describe("a pod driven from code", function()
   after_each(function() check_leaks() end)
   teardown(function() command.cleanup() end)
 
-  local FOREVER = { "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done" }
+  local plain, FOREVER = driven.plain, driven.FOREVER
 
   local function spec(containers) return { name = "driven", containers = containers } end
 
-  ---Starts the pod, calls fn(pod), stops the pod whatever happened.
-  local function with_pod(containers, fn)
-    moonshim.run(function()
-      local pod = assert(moonshim.start(moonshim.pod(spec(containers)), { run_dir = command.run_dir }))
-      local ok, e = pcall(fn, pod)
-      local stopped, why = pod:stop()
-      if not ok then error(e, 0) end
-      assert(stopped, why)
-    end)
-  end
-
-  local function plain(extra)
-    local c = { rootfs = command.root(), args = FOREVER }
-    for key, value in pairs(extra or {}) do c[key] = value end
-    return c
-  end
+  local function with_pod(containers, fn) driven.with_pod(spec(containers), fn) end
 
   it("executes commands: output, code, environment over the container's, working directory, user", function()
     with_pod({ web = plain { env = { BASE = "1", PATH = "/bin" } } }, function(pod)

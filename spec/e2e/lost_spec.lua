@@ -1,4 +1,5 @@
 local command = require "e2e.command"
+local driven = require "e2e.driven"
 
 -- Connections that break and agents that die, on real containers. Where a connection is to break, the program's own side is
 -- closed over whatever is on its way: core's bridge:cut() and io:cut().
@@ -24,17 +25,10 @@ describe("a real pod", function()
 
   local IDLE = "trap 'exit 0' TERM; while :; do sleep 0.05; done"
 
-  ---Starts the pod, calls fn(pod, vm), stops the pod whatever happened.
+  ---Calls fn(pod, vm).
   local function with_pod(containers, io, fn)
-    moonshim.run(function()
-      local alone = containers.main ~= nil
-      local pod = assert(moonshim.start(moonshim.pod { name = "lost", sandbox = not alone, containers = containers },
-        { run_dir = command.run_dir, io = io }))
-      local ok, e = pcall(fn, pod, pod._vm)
-      local stopped, why = pod:stop()
-      if not ok then error(e, 0) end
-      assert(stopped, why)
-    end)
+    local alone = containers.main ~= nil
+    driven.with_pod({ name = "lost", sandbox = not alone, containers = containers }, function(pod) fn(pod, pod._vm) end, { io = io })
   end
 
   ---Looks again after every turn of the loop; the limit is far above what is needed.

@@ -1,11 +1,12 @@
 -- Several pods in one real VM, through the public API.
 local descriptors = dofile "scripts/descriptors.lua"
 local command = require "e2e.command"
+local driven = require "e2e.driven"
 local moonshim = require "moonshim"
 local task = require "moonshim.task"
 local uv = require "luv"
 
-local FOREVER = { "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done" }
+local plain, FOREVER = driven.plain, driven.FOREVER
 
 describe("a VM for several pods", function()
   local check_leaks
@@ -14,12 +15,6 @@ describe("a VM for several pods", function()
     check_leaks()
     command.cleanup()
   end)
-
-  local function plain(extra)
-    local c = { rootfs = command.root(), args = FOREVER }
-    for key, value in pairs(extra or {}) do c[key] = value end
-    return c
-  end
 
   local function pod_of(name, containers, more)
     local spec = { name = name, containers = containers }

@@ -1,5 +1,6 @@
 local descriptors = dofile "scripts/descriptors.lua"
 local command = require "e2e.command"
+local driven = require "e2e.driven"
 
 -- Limits, statistics, pause and want of memory on real containers. The paths differ between cgroup v1 and v2; the specs
 -- look from inside, where both are below /sys/fs/cgroup.
@@ -13,7 +14,7 @@ describe("resources of a real container", function()
   after_each(function() check_leaks() end)
   teardown(function() command.cleanup() end)
 
-  local FOREVER = { "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done" }
+  local plain = driven.plain
   local V2 = io.open("/sys/fs/cgroup/cgroup.controllers") ~= nil
 
   ---The command that prints a limit from inside.
@@ -25,21 +26,9 @@ describe("resources of a real container", function()
     or "echo $(cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us) $(cat /sys/fs/cgroup/cpu/cpu.cfs_period_us)"
 
   local function with_pod(containers, fn, extra)
-    moonshim.run(function()
-      local data = { name = "limited", containers = containers }
-      for k, v in pairs(extra or {}) do data[k] = v end
-      local pod = assert(moonshim.start(moonshim.pod(data), { run_dir = command.run_dir }))
-      local ok, e = xpcall(fn, moonshim.err.traceback, pod)
-      local stopped, why = pod:stop()
-      if not ok then error(e, 0) end
-      assert(stopped, why)
-    end)
-  end
-
-  local function plain(extra)
-    local c = { rootfs = command.root(), args = FOREVER }
-    for key, value in pairs(extra or {}) do c[key] = value end
-    return c
+    local data = { name = "limited", containers = containers }
+    for k, v in pairs(extra or {}) do data[k] = v end
+    driven.with_pod(data, fn)
   end
 
   local function inside(pod, script)

@@ -1,5 +1,6 @@
 local descriptors = dofile "scripts/descriptors.lua"
 local command = require "e2e.command"
+local driven = require "e2e.driven"
 local pty = require "support.pty"
 local uv = require "luv"
 
@@ -14,20 +15,8 @@ describe("terminals from code", function()
   after_each(function() check_leaks() end)
   teardown(function() command.cleanup() end)
 
-  local FOREVER = { "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done" }
-
-  ---Starts the pod, calls fn(pod), stops the pod whatever happened.
   local function with_pod(web, fn, opts)
-    web.rootfs, web.args = command.root(), web.args or FOREVER
-    moonshim.run(function()
-      local start = { run_dir = command.run_dir }
-      for k, v in pairs(opts or {}) do start[k] = v end
-      local pod = assert(moonshim.start(moonshim.pod { name = "driven", containers = { web = web } }, start))
-      local ok, e = xpcall(fn, moonshim.err.traceback, pod)
-      local stopped, why = pod:stop()
-      if not ok then error(e, 0) end
-      assert(stopped, why)
-    end)
+    driven.with_pod({ name = "driven", containers = { web = driven.plain(web) } }, fn, opts)
   end
 
   it("an exec has one, and all it prints is its output", function()
