@@ -8,6 +8,8 @@
 #define RELAY "moonshim.relay"
 #define IO    "moonshim.io"
 
+#define MOST_MS (INT64_C(1) << 40)
+
 typedef struct l_relay {
     msh_l_cx *cx;
     msh_relay *r; /* NULL: closed */
@@ -111,6 +113,13 @@ static int push_report(lua_State *L, void *arg)
     msh_l_set_bool(L, "cut", r->cut);
     lua_createtable(L, 0, 1);
     for (int i = 0; i < MSH_STDIO; i++)
+        if (r->dropped[i] != 0) {
+            lua_pushinteger(L, (lua_Integer)r->dropped[i]);
+            lua_setfield(L, -2, names[i]);
+        }
+    lua_setfield(L, -2, "dropped");
+    lua_createtable(L, 0, 1);
+    for (int i = 0; i < MSH_STDIO; i++)
         if (r->error[i] != 0) {
             msh_l_set_text(L, names[i], strerror(r->error[i]));
         }
@@ -144,6 +153,7 @@ static void get_end(lua_State *L, int t, int ports, const char *name, msh_io_end
     end->fd = (int)msh_l_int(L, at, "fd", 0, INT32_MAX, -1);
     if ((end->path == NULL) == (end->fd < 0))
         luaL_argerror(L, t, lua_pushfstring(L, "field '%s': either fd or path expected", name));
+    end->lossy = msh_l_bool(L, at, "lossy", false);
     end->port = (uint32_t)msh_l_int_needed(L, ports, name, 1, UINT32_MAX);
 }
 
@@ -155,7 +165,7 @@ static void opt_function(lua_State *L, int t, const char *key)
                       lua_pushfstring(L, "field '%s': function expected, got %s", key, luaL_typename(L, -1)));
 }
 
-/* relay:open{name=, dir=, tty=, resume=, stdin=, stdout=, stderr=, ports=, on_ready=, on_drained=} -> io | nil, err
+/* relay:open{name=, dir=, tty=, resume=, away=, stdin=, stdout=, stderr=, ports=, on_ready=, on_drained=} -> io | nil, err
  * [-0, +1..2, arg] */
 static int l_open(lua_State *L)
 {
@@ -169,6 +179,7 @@ static int l_open(lua_State *L)
     want.dir = msh_l_str(L, 2, "dir", true);
     want.tty = msh_l_bool(L, 2, "tty", false);
     want.resume = msh_l_bool(L, 2, "resume", false);
+    want.away_ms = (uint64_t)msh_l_int(L, 2, "away", 0, MOST_MS, 0);
     if (lua_getfield(L, 2, "ports") == LUA_TNIL)
         lua_newtable(L);
     int ports = lua_gettop(L);
@@ -202,14 +213,14 @@ static int l_open(lua_State *L)
     return 1;
 }
 
-/* io:exited(drain_ms) -> true | nil, err      [-0, +1..2, arg] */
+/* io:exited(idle_ms, most_ms) -> true | nil, err      [-0, +1..2, arg] */
 static int l_exited(lua_State *L)
 {
     l_io *u = luaL_checkudata(L, 1, IO);
-    lua_Integer ms = msh_l_check_int(L, 2, 0, INT64_C(1) << 40);
+    lua_Integer idle = msh_l_check_int(L, 2, 0, MOST_MS), most = msh_l_check_int(L, 3, 0, MOST_MS);
     if (u->io == NULL)
         return msh_l_closed(L, "the stdio");
-    msh_io_exited(u->io, (uint64_t)ms);
+    msh_io_exited(u->io, (uint64_t)idle, (uint64_t)most);
     lua_pushboolean(L, 1);
     return 1;
 }

@@ -5,26 +5,24 @@
 #include <poll.h>
 #include <stdio.h>
 #include <sys/epoll.h>
-#include <sys/inotify.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 enum { SHARE = 512 << 10 }; /* bytes of one turn */
 
-static int watch_fd(msh_relay *r, int fd, uint32_t events, void *who)
+int msh__watch(msh_relay *r, int fd, uint32_t events, void *who)
 {
     struct epoll_event ev = {.events = events, .data.ptr = who};
     return epoll_ctl(r->epoll, EPOLL_CTL_ADD, fd, &ev) == 0 ? 0 : errno;
 }
 
-static void unwatch_fd(msh_relay *r, int fd)
+void msh__unwatch(msh_relay *r, int fd)
 {
     if (fd >= 0)
         epoll_ctl(r->epoll, EPOLL_CTL_DEL, fd, NULL);
 }
 
-static bool is_ready(int fd, short events)
+bool msh__is_ready(int fd, short events)
 {
     struct pollfd p = {.fd = fd, .events = events};
     return poll(&p, 1, 0) > 0;
@@ -34,32 +32,26 @@ static void stop_pump(msh_flow *f)
 {
     msh_relay *r = f->io->relay;
     msh_list_remove(&f->hot);
+    msh__fifo_unstick(f);
     if (!f->piped)
         return;
-    unwatch_fd(r, msh_pump_in(&f->pump));
-    unwatch_fd(r, msh_pump_out(&f->pump));
+    msh__unwatch(r, msh_pump_in(&f->pump));
+    msh__unwatch(r, msh_pump_out(&f->pump));
     msh_pump_free(&f->pump);
     f->piped = false;
-}
-
-static void stop_linger(msh_flow *f)
-{
-    msh_relay *r = f->io->relay;
-    if (f->state != FLOW_LINGER)
-        return;
-    msh_list_remove(&f->lingering);
-    for (msh_node *n = r->lingering.next; n != &r->lingering && f->watch >= 0; n = n->next)
-        if (MSH_LIST_OF(n, msh_flow, lingering)->watch == f->watch)
-            f->watch = -1; /* two streams into one fifo have one watch: the last takes it away */
-    if (f->watch >= 0)
-        inotify_rm_watch(r->inotify, f->watch);
-    f->watch = -1;
 }
 
 /* Bytes that came out of the socket of an output, whatever became of them. */
 static uint64_t taken(const msh_flow *f)
 {
-    return atomic_load_explicit(&f->moved, memory_order_relaxed) + (f->piped ? f->pump.held_n : 0);
+    return atomic_load_explicit(&f->moved, memory_order_relaxed) + f->dropped +
+           (f->piped ? f->pump.held_n : 0);
+}
+
+void msh__flow_say_over(msh_flow *f)
+{
+    if (f->resume && f->index != MSH_STDIN && f->sock >= 0)
+        msh_word_say(f->sock, MSH_WORD_NO_MORE, taken(f));
 }
 
 void msh__flow_over(msh_flow *f, int error)
@@ -67,9 +59,8 @@ void msh__flow_over(msh_flow *f, int error)
     if (f->state == FLOW_NONE || f->state == FLOW_OVER)
         return;
     stop_pump(f);
-    stop_linger(f);
-    if (f->resume && f->index != MSH_STDIN && f->sock >= 0)
-        msh_word_say(f->sock, MSH_WORD_NO_MORE, taken(f)); /* so that the close is not taken for a break */
+    msh__fifo_unlinger(f);
+    msh__flow_say_over(f);
     if (f->error == 0)
         f->error = error;
     f->state = FLOW_OVER;
@@ -97,7 +88,7 @@ void msh__flow_heat(msh_flow *f)
 
 void msh__flow_listen(msh_flow *f)
 {
-    int e = watch_fd(f->io->relay, f->listener, EPOLLIN, f);
+    int e = msh__watch(f->io->relay, f->listener, EPOLLIN, f);
     if (e != 0) {
         msh_err err;
         msh_fail_errno(&err, e, "wait for %s", f->path);
@@ -110,12 +101,18 @@ static int watch_end(msh_flow *f, int fd, bool *polls, uint32_t events)
 {
     if (!*polls)
         return 0;
-    int e = watch_fd(f->io->relay, fd, events | EPOLLET, f);
+    int e = msh__watch(f->io->relay, fd, events | EPOLLET, f);
     if (e == EPERM) {
         *polls = false;
         e = 0;
     }
     return e;
+}
+
+int msh__flow_watch_out(msh_flow *f)
+{
+    bool words = f->index == MSH_STDIN && f->resume;
+    return watch_end(f, msh_pump_out(&f->pump), &f->pump.out_polls, words ? EPOLLIN | EPOLLOUT : EPOLLOUT);
 }
 
 static msh_code start(msh_flow *f, msh_err *err)
@@ -130,8 +127,7 @@ static msh_code start(msh_flow *f, msh_err *err)
         return rc;
     int e = watch_end(f, msh_pump_in(&f->pump), &f->pump.in_polls, EPOLLIN | EPOLLRDHUP);
     if (e == 0)
-        e = watch_end(f, msh_pump_out(&f->pump), &f->pump.out_polls,
-                      in && f->resume ? EPOLLIN | EPOLLOUT : EPOLLOUT);
+        e = msh__flow_watch_out(f);
     if (e != 0)
         return msh_fail_errno(err, e, "wait for %s", f->path);
     return MSH_OK;
@@ -144,7 +140,7 @@ static void again(msh_flow *f)
 {
     msh_err err = {0};
     msh_list_remove(&f->hot);
-    unwatch_fd(f->io->relay, f->sock);
+    msh__unwatch(f->io->relay, f->sock);
     msh_fd_close(&f->sock);
     if (f->index == MSH_STDIN)
         msh_pump_new_out(&f->pump, -1);
@@ -156,7 +152,7 @@ static void again(msh_flow *f)
         return;
     }
     f->state = FLOW_AGAIN;
-    if (watch_fd(f->io->relay, f->listener, EPOLLIN, f) != 0)
+    if (msh__watch(f->io->relay, f->listener, EPOLLIN, f) != 0)
         msh__flow_over(f, ECONNRESET);
 }
 
@@ -176,7 +172,7 @@ static void go_on(msh_flow *f)
 {
     msh_pump_new_in(&f->pump, f->sock);
     if (!msh_word_say(f->sock, MSH_WORD_GO_ON, taken(f)) ||
-        watch_fd(f->io->relay, f->sock, EPOLLIN | EPOLLRDHUP | EPOLLET, f) != 0)
+        msh__watch(f->io->relay, f->sock, EPOLLIN | EPOLLRDHUP | EPOLLET, f) != 0)
         again(f);
     else
         run(f);
@@ -186,7 +182,7 @@ static void connected_again(msh_flow *f)
 {
     if (f->index != MSH_STDIN) {
         go_on(f);
-    } else if (watch_fd(f->io->relay, f->sock, EPOLLIN | EPOLLOUT | EPOLLET, f) != 0) {
+    } else if (msh__watch(f->io->relay, f->sock, EPOLLIN | EPOLLOUT | EPOLLET, f) != 0) {
         again(f);
     } else {
         f->state = FLOW_HEAR;
@@ -267,7 +263,7 @@ static void end_stdin(msh_flow *f, int error)
 {
     msh_list_remove(&f->hot);
     if (f->resume && f->piped) { /* the tail stays until the guest has read it */
-        unwatch_fd(f->io->relay, msh_pump_in(&f->pump));
+        msh__unwatch(f->io->relay, msh_pump_in(&f->pump));
         if (!msh_pump_rereads(&f->pump)) {
             msh_pump_new_in(&f->pump, -1);
             msh_fd_close(&f->end);
@@ -302,7 +298,7 @@ void msh__flow_close_stdin(msh_flow *f)
             end_stdin(f, errno);
             return;
         }
-        unwatch_fd(f->io->relay, f->end);
+        msh__unwatch(f->io->relay, f->end);
         msh_fd_close(&f->end);
         f->end = reader;
         msh_pump_new_in(&f->pump, reader);
@@ -314,53 +310,11 @@ void msh__flow_close_stdin(msh_flow *f)
     msh__flow_heat(f);
 }
 
-/* True when the end must be kept for a reader that is still to come: bytes are in the fifo and nobody has it open. */
-static bool linger(msh_flow *f)
-{
-    msh_relay *r = f->io->relay;
-    char path[40];
-    int unread = 0;
-    snprintf(path, sizeof path, "/proc/self/fd/%d", f->end);
-    int writer = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-    if (writer < 0)
-        return false;
-    msh_fd_close(&f->end); /* our reading side goes: from now on poll tells whether there is another */
-    f->end = writer;
-    if (ioctl(writer, FIONREAD, &unread) != 0 || unread == 0 || !is_ready(writer, 0))
-        return false;
-    if (r->inotify < 0) {
-        r->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-        if (r->inotify >= 0)
-            watch_fd(r, r->inotify, EPOLLIN, r);
-    }
-    snprintf(path, sizeof path, "/proc/self/fd/%d", writer);
-    if (r->inotify >= 0)
-        f->watch = inotify_add_watch(r->inotify, path, IN_OPEN); /* without it: kept until the io is closed */
-    msh_list_push(&r->lingering, &f->lingering);
-    f->state = FLOW_LINGER;
-    msh_fd_close(&f->sock);
-    return true;
-}
-
-static bool reader_there(const msh_flow *f)
-{
-    return !is_ready(f->end, 0); /* POLLERR: none */
-}
-
-void msh__flow_reader_came(msh_relay *r, int watch)
-{
-    for (msh_node *n = r->lingering.next; n != &r->lingering;) {
-        msh_flow *f = MSH_LIST_OF(n, msh_flow, lingering);
-        n = n->next;
-        if ((f->watch == watch || watch < 0) && reader_there(f))
-            msh__flow_over(f, 0);
-    }
-}
-
 void msh__flow_end(msh_flow *f)
 {
     stop_pump(f);
-    if (!f->fifo || !linger(f) || reader_there(f)) /* there: it came between the look and the watch */
+    if (!f->fifo || !msh__fifo_linger(f) ||
+        msh__fifo_reader_there(f)) /* there: it came between the look and the watch */
         msh__flow_over(f, 0);
 }
 
@@ -373,13 +327,46 @@ static void refuse_more(msh_flow *f)
     }
 }
 
+/* What comes from now on goes to /dev/null and is counted there. */
+static bool drop_from_now_on(msh_flow *f)
+{
+    msh_err err;
+    int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (null < 0)
+        return false;
+    f->dropped += f->pump.held_n;
+    stop_pump(f);
+    msh_fd_close(&f->end);
+    f->end = null;
+    f->fifo = false;
+    f->dropping = true;
+    return start(f, &err) == MSH_OK;
+}
+
+void msh__flow_lost(msh_flow *f, int error)
+{
+    if (f->error == 0)
+        f->error = error;
+    if (f->lossy && !f->dropping && drop_from_now_on(f)) {
+        msh__flow_heat(f);
+        return;
+    }
+    refuse_more(f);
+    msh__flow_end(f);
+}
+
 void msh__flow_try(msh_flow *f)
 {
     uint64_t moved = 0;
     msh_pump_state s = msh_pump_move(&f->pump, SHARE, &moved);
-    atomic_fetch_add_explicit(&f->moved, moved, memory_order_relaxed);
+    if (f->dropping)
+        f->dropped += moved;
+    else
+        atomic_fetch_add_explicit(&f->moved, moved, memory_order_relaxed);
     bool in = f->index == MSH_STDIN;
-    if (s == MSH_PUMP_WAIT && in && f->ending && !f->fifo && !is_ready(msh_pump_in(&f->pump), POLLIN))
+    if (moved > 0 && !in && f->io->exited)
+        f->io->moved_at = msh_now();
+    if (s == MSH_PUMP_WAIT && in && f->ending && !f->fifo && !msh__is_ready(msh_pump_in(&f->pump), POLLIN))
         s = f->pump.held_n > 0 || (f->pump.tail != NULL && msh_tail_unsent(f->pump.tail).n > 0)
                 ? MSH_PUMP_WAIT
                 : MSH_PUMP_EOF;
@@ -388,7 +375,8 @@ void msh__flow_try(msh_flow *f)
         msh__flow_heat(f);
         return;
     case MSH_PUMP_WAIT:
-        stdin_broke(f);
+        if (!stdin_broke(f) && !in && f->fifo)
+            msh__fifo_waits(f, moved > 0);
         return;
     case MSH_PUMP_EOF:
         if (in)
@@ -401,9 +389,10 @@ void msh__flow_try(msh_flow *f)
     case MSH_PUMP_LOST: /* a guest that no longer reads its stdin is no error */
         if (stdin_broke(f))
             break;
-        if (!in)
-            refuse_more(f);
-        msh__flow_over(f, in ? 0 : EPIPE);
+        if (in)
+            msh__flow_over(f, 0);
+        else
+            msh__flow_lost(f, EPIPE);
         break;
     case MSH_PUMP_FAILED:
         if (in && f->pump.error != ECONNRESET)
@@ -436,6 +425,7 @@ void msh__io_check(msh_io *io)
     uv_mutex_lock(&io->relay->lock);
     for (int i = 0; i < MSH_STDIO; i++) {
         io->report.bytes[i] = atomic_load_explicit(&io->flow[i].moved, memory_order_relaxed);
+        io->report.dropped[i] = io->flow[i].dropped;
         io->report.error[i] = io->flow[i].error;
     }
     uv_mutex_unlock(&io->relay->lock);

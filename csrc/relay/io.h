@@ -48,12 +48,17 @@ typedef struct msh_flow {
     bool piped;  /* the pump is in use */
     bool resume;
     bool no_more; /* said by the guest: it reads no more of this stdin */
+    bool lossy;
+    uint64_t dropped;
+    bool dropping; /* lossy, and its reader has left: the end is /dev/null */
     char word[MSH_WORD_SIZE];
     size_t word_n;
     msh_pump pump;
     msh_node hot; /* relay.hot: worth a try */
     msh_node lingering;
-    int watch; /* inotify, -1 */
+    int watch;      /* inotify, -1 */
+    msh_node stuck; /* relay.stuck: the fifo is full and more is due */
+    msh_time stuck_until;
     int error;
     _Atomic uint64_t moved; /* data thread adds, owner reads */
 } msh_flow;
@@ -72,14 +77,16 @@ struct msh_io {
     /* both, under the lock */
     unsigned commands, reports;
     unsigned cut; /* streams, one bit each */
-    msh_time drain_until;
+    msh_time drain_until, drain_idle;
     msh_node command_node, report_node; /* in a list when the links are set */
     msh_err ready_err;
     msh_io_report report;
 
     /* data thread */
     bool ready, exited, drained;
-    msh_time deadline;
+    msh_time until, idle,
+        moved_at;      /* once it has exited: the last moment, and how long nothing may move before it */
+    msh_time away;     /* 0 = for ever */
     msh_node draining; /* relay.draining */
 };
 
@@ -99,7 +106,7 @@ struct msh_relay {
 
     /* data thread */
     int epoll, inotify;
-    msh_node hot, draining, lingering;
+    msh_node hot, draining, lingering, stuck;
     msh_pump_kit kit;
 };
 
@@ -108,19 +115,37 @@ msh_code msh__io_prepare(msh_io *io, const msh_io_want *want, msh_err *err);
 /* Closes whatever a flow has open, also before the thread knew it; no epoll. */
 void msh__flow_release(msh_flow *f);
 
+/* fifo.c, data thread: outputs into fifos, and who reads them. */
+/* True when the end must be kept for a reader that is still to come: bytes are in the fifo and nobody has it open. */
+bool msh__fifo_linger(msh_flow *f);
+void msh__fifo_unlinger(msh_flow *f);
+bool msh__fifo_reader_there(const msh_flow *f); /* of a flow that lingers */
+/* After a share that ended in waiting: starts the clock when the fifo is full and more is due, stops it when not. */
+void msh__fifo_waits(msh_flow *f, bool moved);
+void msh__fifo_unstick(msh_flow *f);
+/* Gives up on readers that stay away too long; the next such moment. */
+msh_time msh__fifo_overdue(msh_relay *r, msh_time now);
+
 /* thread.c */
 void msh__relay_thread(void *relay);
 void msh__report(msh_io *io, unsigned what);
 
 /* flow.c, data thread */
+int msh__watch(msh_relay *r, int fd, uint32_t events, void *who); /* errno */
+void msh__unwatch(msh_relay *r, int fd);
+bool msh__is_ready(int fd, short events);
+int msh__flow_watch_out(msh_flow *f);
 void msh__flow_listen(msh_flow *f);
 void msh__flow_connection(msh_flow *f); /* the listener is readable, the first time or again */
 void msh__flow_heard(msh_flow *f);      /* something about the socket in HALF or HEAR */
 void msh__flow_cut(msh_flow *f);
+void msh__flow_say_over(
+    msh_flow *f);                 /* to the guest of an output, so that the close is not taken for a break */
 void msh__flow_try(msh_flow *f);  /* move a share */
 void msh__flow_heat(msh_flow *f); /* try it in this turn */
 void msh__flow_close_stdin(msh_flow *f);
-void msh__flow_end(msh_flow *f); /* of an output: what is in a fifo is kept for a late reader */
+void msh__flow_end(msh_flow *f);             /* of an output: what is in a fifo is kept for a late reader */
+void msh__flow_lost(msh_flow *f, int error); /* of an output: its reader has left for good */
 void msh__flow_over(msh_flow *f, int error);
 void msh__flow_reader_came(msh_relay *r, int watch);
 void msh__io_check(msh_io *io); /* ready? drained? */

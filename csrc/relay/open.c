@@ -30,6 +30,7 @@ static msh_code prepare_flow(msh_flow *f, const msh_io_want *want, msh_err *err)
 {
     const msh_io_end *e = &want->end[f->index];
     f->resume = want->resume;
+    f->lossy = e->lossy && f->index != MSH_STDIN;
     msh_code rc;
     if (e->path != NULL) {
         f->fifo = true;

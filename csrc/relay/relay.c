@@ -13,13 +13,11 @@
 
 enum { STACK = 256 << 10 };
 
-static void send_command(msh_io *io, unsigned what, msh_time drain_until)
+static void send_command(msh_io *io, unsigned what)
 {
     msh_relay *r = io->relay;
     uv_mutex_lock(&r->lock);
     io->commands |= what;
-    if (drain_until < io->drain_until)
-        io->drain_until = drain_until;
     if (io->command_node.next == NULL)
         msh_list_push(&r->commands, &io->command_node);
     uv_mutex_unlock(&r->lock);
@@ -108,6 +106,7 @@ msh_code msh_relay_new(uv_loop_t *loop, msh_relay **out, msh_err *err)
     msh_list_init(&r->hot);
     msh_list_init(&r->draining);
     msh_list_init(&r->lingering);
+    msh_list_init(&r->stuck);
     msh_pump_kit_init(&r->kit);
     r->inotify = -1;
     r->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -160,6 +159,12 @@ void msh_relay_close(msh_relay *r)
     uv_close((uv_handle_t *)&r->async, on_closed);
 }
 
+/* So long that it never ends, but still a time when the clock is added: half of what there is. */
+static msh_time span(uint64_t ms)
+{
+    return ms < MSH_NEVER / MSH_MS / 2 ? ms * MSH_MS : MSH_NEVER / 2;
+}
+
 msh_code msh_io_open(msh_relay *r, const msh_io_want *want, msh_io **out, msh_err *err)
 {
     msh_io *io = calloc(1, sizeof *io);
@@ -169,7 +174,8 @@ msh_code msh_io_open(msh_relay *r, const msh_io_want *want, msh_io **out, msh_er
     io->on_ready = want->on_ready;
     io->on_drained = want->on_drained;
     io->ctx = want->ctx;
-    io->drain_until = io->deadline = MSH_NEVER;
+    io->drain_until = io->drain_idle = io->until = io->idle = MSH_NEVER;
+    io->away = span(want->away_ms);
     msh_code rc = msh__io_prepare(io, want, err);
     if (rc != MSH_OK) {
         free(io);
@@ -179,20 +185,29 @@ msh_code msh_io_open(msh_relay *r, const msh_io_want *want, msh_io **out, msh_er
     if (r->n_ios++ == 0)
         uv_ref((uv_handle_t *)&r->async);
     *out = io;
-    send_command(io, DO_OPEN, MSH_NEVER);
+    send_command(io, DO_OPEN);
     return MSH_OK;
 }
 
-void msh_io_exited(msh_io *io, uint64_t drain_ms)
+static void lower(msh_time *limit, msh_time to)
 {
-    msh_time now = msh_now();
-    uint64_t most = (MSH_NEVER - now) / MSH_MS;
-    send_command(io, DO_EXITED, drain_ms < most ? now + drain_ms * MSH_MS : MSH_NEVER);
+    *limit = to < *limit ? to : *limit;
+}
+
+void msh_io_exited(msh_io *io, uint64_t idle_ms, uint64_t most_ms)
+{
+    msh_relay *r = io->relay;
+    msh_time now = msh_now(), most = span(most_ms);
+    uv_mutex_lock(&r->lock);
+    lower(&io->drain_idle, span(idle_ms));
+    lower(&io->drain_until, most < MSH_NEVER - now ? now + most : MSH_NEVER);
+    uv_mutex_unlock(&r->lock);
+    send_command(io, DO_EXITED);
 }
 
 void msh_io_close_stdin(msh_io *io)
 {
-    send_command(io, DO_CLOSE_STDIN, MSH_NEVER);
+    send_command(io, DO_CLOSE_STDIN);
 }
 
 void msh_io_cut(msh_io *io, int stream)
@@ -200,7 +215,7 @@ void msh_io_cut(msh_io *io, int stream)
     uv_mutex_lock(&io->relay->lock);
     io->cut |= 1u << stream;
     uv_mutex_unlock(&io->relay->lock);
-    send_command(io, DO_CUT, MSH_NEVER);
+    send_command(io, DO_CUT);
 }
 
 void msh_io_counts(const msh_io *io, uint64_t bytes[MSH_STDIO])
@@ -214,5 +229,5 @@ void msh_io_close(msh_io *io)
     if (io == NULL || io->closed)
         return;
     io->closed = true;
-    send_command(io, DO_CLOSE, MSH_NEVER);
+    send_command(io, DO_CLOSE);
 }

@@ -11,11 +11,12 @@
  *            2. on_ready runs at most once, on_drained exactly once after msh_io_exited; both from the
  *               owner's loop, neither after msh_io_close.
  *            3. the three streams are independent. stdin's end reaches the guest (half-close) after its last
- *               byte. An output's end closes its socket; so does an output whose reader left for good.
+ *               byte. An output's end closes its socket; so does an output whose reader left for good, unless it is
+ *               `lossy`: then the program goes on, and what it prints is read, counted and thrown away.
  *            4. a fifo keeps its bytes when its reader leaves and goes on when a reader comes back; while
- *               there is none the program blocks on a full pipe. Bytes unread at the end wait for a late
- *               reader until msh_io_close. A stdin fifo ends only by msh_io_close_stdin, after its writers
- *               have left.
+ *               there is none the program blocks on a full pipe, for at most `away_ms`: then the reader has left for
+ *               good (ETIMEDOUT). Bytes unread at the end wait for a late reader until msh_io_close. A stdin fifo
+ *               ends only by msh_io_close_stdin, after its writers have left.
  *            5. with `resume` a stream outlives its socket: when that breaks, the port listens again, and the stream
  *               goes on where it was, nothing lost and nothing doubled (transport/tail.h).
  *            6. memory is bounded: kernel buffers plus MSH_PUMP_HELD a stream, and with `resume` a stdin's tail.
@@ -37,12 +38,14 @@ typedef struct msh_io_end {
     int fd;           /* -1 when `path` is used or there is no such stream */
     const char *path; /* an existing fifo; NULL when `fd` is used */
     uint32_t port;
+    bool lossy; /* of an output: the program outlives its reader */
 } msh_io_end;
 
 typedef struct msh_io_report {
-    uint64_t bytes[MSH_STDIO]; /* that reached their end */
-    int error[MSH_STDIO];      /* errno that ended the stream, 0 = it ended by itself */
-    bool cut;                  /* the deadline came before an output's end */
+    uint64_t bytes[MSH_STDIO];   /* that reached their end */
+    uint64_t dropped[MSH_STDIO]; /* thrown away for want of a reader: `lossy` */
+    int error[MSH_STDIO]; /* errno that ended the stream or cost it its reader, 0 = it ended by itself */
+    bool cut;             /* the deadline came before an output's end */
 } msh_io_report;
 
 typedef struct msh_io_want {
@@ -50,6 +53,7 @@ typedef struct msh_io_want {
     const char *dir;  /* folder of the sockets */
     bool tty;         /* then stderr is not used, whatever it says */
     bool resume;      /* the guest's agent dials again and knows the words of transport/tail.h */
+    uint64_t away_ms; /* how long output that is due waits for a fifo's reader to come back; 0 = for ever */
     msh_io_end end[MSH_STDIO];
     /* Every port has its connection, or why that will not be. */
     void (*on_ready)(void *ctx, const msh_err *err);
@@ -65,9 +69,9 @@ void msh_relay_close(msh_relay *r);
 
 /* Opens the ends (never blocks on a fifo) and the sockets, all or nothing. */
 msh_code msh_io_open(msh_relay *r, const msh_io_want *want, msh_io **out, msh_err *err);
-/* The process has exited: what is there is drained, for at most `drain_ms`; then all is closed and on_drained
- * runs. A second call may only shorten the time. */
-void msh_io_exited(msh_io *io, uint64_t drain_ms);
+/* The process has exited: what is there is drained until nothing has moved for `idle_ms`, and for at most `most_ms`; then
+ * all is closed and on_drained runs. A second call may only shorten both. */
+void msh_io_exited(msh_io *io, uint64_t idle_ms, uint64_t most_ms);
 /* stdin ends after the bytes that are there: a descriptor is read until it would block, a fifo until its
  * writers have left. Nothing to do without stdin or the second time. */
 void msh_io_close_stdin(msh_io *io);

@@ -92,7 +92,8 @@ static void same(const worker *from, const worker *to)
     assert_true(from->hash == to->hash);
 }
 
-/* Runs stdout from a guest into `sink` (a descriptor) or the fifo `path`. `from` is what the guest wrote. */
+/* [#535]
+ * Runs stdout from a guest into `sink` (a descriptor) or the fifo `path`. `from` is what the guest wrote. */
 static void run_output(fixture *x, int sink, const char *path, worker *from)
 {
     told t = {0};
@@ -104,7 +105,7 @@ static void run_output(fixture *x, int sink, const char *path, worker *from)
     assert_int_equal(msh_io_open(x->relay, &want, &io, NULL), MSH_OK);
     start(from, dial(x, 2), 50000, produce);
     until(x, t.ready == 1);
-    msh_io_exited(io, 3600 * 1000);
+    msh_io_exited(io, 3600 * 1000, 3600 * 1000);
     until(x, t.drained == 1);
     join(from);
     assert_false(t.report.cut);
@@ -202,7 +203,7 @@ static void run_input(fixture *x, int source, const char *path, worker *from, wo
         start(from, writer, 60000, produce);
     }
     join(to);
-    msh_io_exited(io, 0);
+    msh_io_exited(io, 0, 0);
     until(x, t.drained == 1);
     assert_int_equal(t.report.bytes[MSH_STDIN], BULK);
     if (source >= 0)
@@ -262,16 +263,15 @@ static void stdin_from_a_fifo_closed_while_its_writer_writes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(stdout_into_a_pipe, given_relay, after_relay),
-        cmocka_unit_test_setup_teardown(stdout_into_a_socket_that_others_share, given_relay, after_relay),
-        cmocka_unit_test_setup_teardown(stdout_into_a_file, given_relay, after_relay),
-        cmocka_unit_test_setup_teardown(stdout_into_a_file_opened_for_appending, given_relay, after_relay),
-        cmocka_unit_test_setup_teardown(stdout_into_a_fifo, given_relay, after_relay),
-        cmocka_unit_test_setup_teardown(stdin_from_a_pipe, given_relay, after_relay),
-        cmocka_unit_test_setup_teardown(stdin_from_a_socket_that_others_share, given_relay, after_relay),
-        cmocka_unit_test_setup_teardown(stdin_from_a_file, given_relay, after_relay),
-        cmocka_unit_test_setup_teardown(stdin_from_a_fifo_closed_while_its_writer_writes, given_relay,
-                                        after_relay),
+        WITH_RELAY(stdout_into_a_pipe),
+        WITH_RELAY(stdout_into_a_socket_that_others_share),
+        WITH_RELAY(stdout_into_a_file),
+        WITH_RELAY(stdout_into_a_file_opened_for_appending),
+        WITH_RELAY(stdout_into_a_fifo),
+        WITH_RELAY(stdin_from_a_pipe),
+        WITH_RELAY(stdin_from_a_socket_that_others_share),
+        WITH_RELAY(stdin_from_a_file),
+        WITH_RELAY(stdin_from_a_fifo_closed_while_its_writer_writes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

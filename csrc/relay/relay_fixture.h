@@ -72,6 +72,8 @@ static inline int after_relay(void **state)
     return 0;
 }
 
+#define WITH_RELAY(f) cmocka_unit_test_setup_teardown(f, given_relay, after_relay)
+
 #define until(x, condition)                                                                                  \
     while (!(condition))                                                                                     \
     assert_int_not_equal(uv_run(&(x)->loop, UV_RUN_ONCE), 0)
@@ -106,10 +108,15 @@ static inline int dial(const fixture *x, unsigned port)
     return fd;
 }
 
+static inline void given_fifo_named(const fixture *x, const char *name, char path[128])
+{
+    snprintf(path, 128, "%s/%s", x->dir, name);
+    assert_int_equal(mkfifo(path, 0600), 0);
+}
+
 static inline void given_fifo(const fixture *x, char path[128])
 {
-    snprintf(path, 128, "%s/fifo", x->dir);
-    assert_int_equal(mkfifo(path, 0600), 0);
+    given_fifo_named(x, "fifo", path);
 }
 
 static inline unsigned open_fds(void)
@@ -147,6 +154,7 @@ static inline void write_all(int fd, const char *p, size_t n)
         n -= (size_t)w;
     }
 }
+
 /* Writes until nobody takes any more for a while; says how much. */
 static inline size_t fill(int fd)
 {

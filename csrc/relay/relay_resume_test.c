@@ -83,7 +83,7 @@ static void an_output_goes_on_where_it_was(void **state)
         sent = taken;
     }
     assert_true(taken == ALL);
-    msh_io_exited(io, 60000);
+    msh_io_exited(io, 60000, 60000);
     until(x, t.drained == 1);
     assert_false(t.report.cut);
     assert_true(t.report.bytes[MSH_STDOUT] == ALL);
@@ -136,7 +136,7 @@ static void an_input_goes_on_where_it_was(void **state)
     msh_io *io = open_with(x, &t, MSH_STDIN, file);
     assert_int_equal(read_stdin(x, io, dial(x, 1), back, 300000), ALL);
     assert_memory_equal(back, bytes, ALL);
-    msh_io_exited(io, 60000);
+    msh_io_exited(io, 60000, 60000);
     until(x, t.drained == 1);
     assert_true(t.report.bytes[MSH_STDIN] == ALL);
     msh_io_close(io);
@@ -170,7 +170,7 @@ static void an_input_from_a_pipe_loses_nothing_in_a_dead_socket(void **state)
     assert_true(msh_word_say(guest, MSH_WORD_GO_ON, 8));
     assert_int_equal(read_all(guest, buf, sizeof buf), 5);
     assert_memory_equal(buf, "three", 5);
-    msh_io_exited(io, 0);
+    msh_io_exited(io, 0, 0);
     until(x, t.drained == 1);
     msh_io_close(io);
     close(guest);
@@ -195,7 +195,7 @@ static void a_guest_that_reads_no_more_says_so(void **state)
             break;
     }
     assert_int_equal(msh_socket_connect(at(x, "1"), &none, NULL), MSH_NOT_FOUND);
-    msh_io_exited(io, 0);
+    msh_io_exited(io, 0, 0);
     until(x, t.drained == 1);
     msh_io_close(io);
     close(p[1]);
@@ -213,7 +213,7 @@ static void an_output_whose_agent_never_comes_back_is_cut(void **state)
     char name[16] = "2";
     while (access(at(x, name), F_OK) != 0)
         sched_yield();
-    msh_io_exited(io, 50);
+    msh_io_exited(io, 50, 50);
     until(x, t.drained == 1);
     assert_true(t.report.cut);
     assert_true(t.report.bytes[MSH_STDOUT] == 3);
@@ -235,7 +235,7 @@ static void a_reader_that_left_is_no_break(void **state)
     send(guest, "abc", 3, MSG_NOSIGNAL); /* it may know already */
     uint64_t taken = 0;
     assert_int_equal(word_of(guest, &taken), MSH_WORD_NO_MORE);
-    msh_io_exited(io, 0);
+    msh_io_exited(io, 0, 0);
     until(x, t.drained == 1);
     msh_io_close(io);
     close(guest);
@@ -245,14 +245,12 @@ int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(an_output_goes_on_where_it_was, given_relay, after_relay),
-        cmocka_unit_test_setup_teardown(an_input_goes_on_where_it_was, given_relay, after_relay),
-        cmocka_unit_test_setup_teardown(an_input_from_a_pipe_loses_nothing_in_a_dead_socket, given_relay,
-                                        after_relay),
-        cmocka_unit_test_setup_teardown(a_guest_that_reads_no_more_says_so, given_relay, after_relay),
-        cmocka_unit_test_setup_teardown(an_output_whose_agent_never_comes_back_is_cut, given_relay,
-                                        after_relay),
-        cmocka_unit_test_setup_teardown(a_reader_that_left_is_no_break, given_relay, after_relay),
+        WITH_RELAY(an_output_goes_on_where_it_was),
+        WITH_RELAY(an_input_goes_on_where_it_was),
+        WITH_RELAY(an_input_from_a_pipe_loses_nothing_in_a_dead_socket),
+        WITH_RELAY(a_guest_that_reads_no_more_says_so),
+        WITH_RELAY(an_output_whose_agent_never_comes_back_is_cut),
+        WITH_RELAY(a_reader_that_left_is_no_break),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

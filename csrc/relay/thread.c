@@ -30,14 +30,17 @@ static void do_open(msh_io *io)
     msh__io_check(io);
 }
 
-static void do_exited(msh_io *io, msh_time until)
+static void do_exited(msh_io *io, msh_time idle, msh_time until)
 {
     if (io->drained)
         return;
-    if (!io->exited)
+    if (!io->exited) {
         msh_list_push(&io->relay->draining, &io->draining);
+        io->moved_at = msh_now();
+    }
     io->exited = true;
-    io->deadline = until < io->deadline ? until : io->deadline;
+    io->idle = idle;
+    io->until = until;
     msh__flow_over(&io->flow[MSH_STDIN], 0);
     for (int i = MSH_STDOUT; i < MSH_STDIO; i++) {
         msh_flow *f = &io->flow[i];
@@ -68,12 +71,13 @@ static bool take_commands(msh_relay *r)
         msh_node *n = stop ? NULL : msh_list_shift(&r->commands);
         msh_io *io = n != NULL ? MSH_LIST_OF(n, msh_io, command_node) : NULL;
         unsigned what = 0, cut = 0;
-        msh_time until = MSH_NEVER;
+        msh_time idle = MSH_NEVER, until = MSH_NEVER;
         if (io != NULL) {
             what = io->commands;
             io->commands = 0;
             cut = io->cut;
             io->cut = 0;
+            idle = io->drain_idle;
             until = io->drain_until;
         }
         uv_mutex_unlock(&r->lock);
@@ -91,7 +95,7 @@ static bool take_commands(msh_relay *r)
         if ((what & DO_CLOSE_STDIN) != 0)
             msh__flow_close_stdin(&io->flow[MSH_STDIN]);
         if ((what & DO_EXITED) != 0)
-            do_exited(io, until);
+            do_exited(io, idle, until);
     }
 }
 
@@ -106,17 +110,25 @@ static void try_hot(msh_relay *r)
         msh__flow_try(MSH_LIST_OF(n, msh_flow, hot));
 }
 
+/* When the drain ends if nothing moves any more. */
+static msh_time drain_deadline(const msh_io *io)
+{
+    msh_time quiet = io->idle < MSH_NEVER - io->moved_at ? io->moved_at + io->idle : MSH_NEVER;
+    return quiet < io->until ? quiet : io->until;
+}
+
 /* Cuts what is overdue; milliseconds to the next deadline, -1 for none. */
 static int deadlines(msh_relay *r)
 {
-    msh_time now = 0, next = MSH_NEVER;
+    if (msh_list_empty(&r->draining) && msh_list_empty(&r->stuck))
+        return -1;
+    msh_time now = msh_now(), next = msh__fifo_overdue(r, now);
     for (msh_node *n = r->draining.next; n != &r->draining;) {
         msh_io *io = MSH_LIST_OF(n, msh_io, draining);
         n = n->next;
-        if (now == 0)
-            now = msh_now();
-        if (io->deadline > now) {
-            next = io->deadline < next ? io->deadline : next;
+        msh_time deadline = drain_deadline(io);
+        if (deadline > now) {
+            next = deadline < next ? deadline : next;
             continue;
         }
         for (int i = MSH_STDOUT; i < MSH_STDIO; i++) {

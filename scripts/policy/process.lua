@@ -3,7 +3,8 @@ local process = {}
 
 process.limits = {
   start = "60s",   -- from the request to the guest's pid
-  drain = "1s",    -- after the exit: how long output that still flows is waited for
+  drain = "1s",    -- after the exit: how long output that is on its way may stand still
+  drain_most = "10s", -- ... and how long it may take at all, since a child may go on printing for ever
   kill = "30s",    -- the guest's answer to a signal
   resize = "10s",
   freeze = "15s",  -- pause and resume; the guest gives up freezing after 5s

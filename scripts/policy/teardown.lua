@@ -20,8 +20,9 @@ teardown.script_within = "5s"
 ---What a step may take beyond the waits of its ladder: the answers of the guest.
 teardown.answer = "5s"
 
----Output that the processes have written is moved on before their streams are closed, for at most this long.
-teardown.drain = "1s"
+---Output that the processes have written is moved on before their streams are closed: until it stands still for so long,
+---and for at most so long.
+teardown.drain, teardown.drain_most = "1s", "5s"
 
 ---Default edits of a plan. What a failed step means is said by its kind: mostly that the container it belongs to is left
 ---as it is, for the next try. The end of the VM asks for nobody's success.
@@ -33,7 +34,9 @@ function teardown.edit(plan, ctx)
   for _, rung in ipairs(ladder) do within = within + ctx.ms(rung.wait) end
   if #ladder == 0 then within = ctx.ms(teardown.delete_waits) end
   plan:tune("process", { within = within, retries = 0, args = { ladder = ladder } })
-  if ctx.goal ~= "roll_back" then plan:tune("stdio", { args = { drain = ctx.ms(teardown.drain) } }) end
+  if ctx.goal ~= "roll_back" then
+    plan:tune("stdio", { args = { drain = ctx.ms(teardown.drain), most = ctx.ms(teardown.drain_most) } })
+  end
 end
 
 return teardown

@@ -151,7 +151,9 @@ function Process:finish(code, reason, opts)
   self.machine:apply("exit")
   -- In a task of its own: who brought the news may be cancelled, the record must be completed all the same.
   task.detach(function()
-    local fine, e = pcall(self.vm.processes.drain, self.vm, self.stdio, ran and self:limit("drain") or 0)
+    local idle, most = 0, 0
+    if ran then idle, most = self:limit "drain", self:limit "drain_most" end
+    local fine, e = pcall(self.vm.processes.drain, self.vm, self.stdio, idle, most)
     if not fine then self.log:warn("output could not be drained", { error = e }) end
     self:note_state({ code = code, reason = reason })
     if self.on_exit then self.on_exit(self) end

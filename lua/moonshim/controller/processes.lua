@@ -15,11 +15,11 @@ function processes.start(vm, receipt, size) return process.start(vm.world, recei
 ---@return { code: integer, reason: string? }
 function processes.wait(vm, receipt) return process.wait(vm.world, receipt) end
 
----The process has ended: moves the output that is there, for at most `within`.
+---The process has ended: moves the output that is there, until it stands still for `idle`, and for at most `most`.
 ---@async
 ---@param receipt moonshim.Receipt? kind "stdio"
-function processes.drain(vm, receipt, within)
-  if receipt and receipt.value then stdio.drain(vm.world, receipt, clock.ms(within)) end
+function processes.drain(vm, receipt, idle, most)
+  if receipt and receipt.value then stdio.drain(vm.world, receipt, clock.ms(idle), clock.ms(most)) end
 end
 
 ---@async

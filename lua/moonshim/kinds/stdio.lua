@@ -41,6 +41,13 @@ function Stdio:close()
   if not self.drained:fired() then self.drained:fire { cut = true } end
 end
 
+---@private
+---@async
+function Stdio:drain(idle, most)
+  self.io:exited(idle, most)
+  return task.deadline(most + GRACE, self.drained.wait, self.drained)
+end
+
 local function wanted(args, name) return args[name] ~= nil and not (args.tty and name == "stderr") end
 
 local k
@@ -77,14 +84,11 @@ k = {
     live(world)[key_of(facts)] = self
     return nil, self
   end,
-  -- step.args.drain: milliseconds for output that is still on its way.
+  -- step.args, milliseconds: drain = how long output that is still on its way may stand still, most = may take at all.
   release = function(world, facts, step)
     local self = live(world)[key_of(facts)]
     local drain = step and step.args and step.args.drain
-    if self and self.io and drain and drain > 0 then
-      self.io:exited(drain)
-      task.deadline(drain + GRACE, self.drained.wait, self.drained)
-    end
+    if self and self.io and drain and drain > 0 then self:drain(drain, step.args.most or drain) end
     if self then self:close() end
     -- Sockets that nobody called: of a process that never started, or of a shim that was killed.
     for _, port in pairs(facts.ports) do os.remove(("%s/s/%d"):format(world.run_dir, port)) end
@@ -98,16 +102,17 @@ k = {
   defaults = { within = "10s", retries = 1, backoff = "100ms", on_failure = "continue" },
 }
 
---- The process has exited: moves what is left, for at most `ms`, then closes. Returns what was moved.
+--- The process has exited: moves what is left until nothing has moved for `idle` ms, for at most `most` ms, then closes.
+--- Returns what was moved.
 ---@async
 ---@param receipt moonshim.Receipt
----@param ms integer
----@return { stdin: integer?, stdout: integer?, stderr: integer?, cut: boolean? }
-function k.drain(_, receipt, ms)
+---@param idle integer
+---@param most integer
+---@return moonshim.IoReport|{}
+function k.drain(_, receipt, idle, most)
   local self = receipt.value
   if not self or not self.io then return {} end
-  self.io:exited(ms)
-  return task.deadline(ms + GRACE, self.drained.wait, self.drained)
+  return self:drain(idle, most)
 end
 
 --- Ends standard input after the bytes that are there. Repeatable.

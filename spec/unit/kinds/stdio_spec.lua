@@ -12,7 +12,7 @@ local function given()
   function relay:open(want)
     if self.refuse then return nil, self.refuse end
     local io = { want = want, log = {} }
-    function io.exited(_, ms) io.log[#io.log + 1] = "exited " .. ms end
+    function io.exited(_, idle, most) io.log[#io.log + 1] = ("exited %d %d"):format(idle, most) end
     function io.close_stdin() io.log[#io.log + 1] = "close_stdin" end
     function io.close() io.log[#io.log + 1] = "close" end
     function io.counts() return { stdout = 5 } end
@@ -50,7 +50,7 @@ describe("kind stdio", function()
     local w, relay, acquire = given()
     local r = acquire {}
     assert.equal(0, #relay.opened)
-    assert.same({}, stdio.drain(w, r, 1000))
+    assert.same({}, stdio.drain(w, r, 1000, 10000))
     stdio.close_stdin(w, r)
     stdio.release(w, r.facts, {})
   end))
@@ -65,15 +65,15 @@ describe("kind stdio", function()
   it("drains what is left after an exit and says how much it was", virtual(function()
     local w, relay, acquire = given()
     local r = acquire { stdout = { fd = 1 } }
-    local t = task.spawn(function() return stdio.drain(w, r, 1000) end)
+    local t = task.spawn(function() return stdio.drain(w, r, 1000, 10000) end)
     task.sleep(10)
-    assert.same({ "exited 1000" }, relay.opened[1].log)
+    assert.same({ "exited 1000 10000" }, relay.opened[1].log)
     relay.opened[1].want.on_drained { stdout = 42, cut = false }
     assert.same({ stdout = 42, cut = false }, t:join())
     assert.same({ stdout = 5 }, stdio.counts(w, r))
   end))
 
-  it("is closed by its release, at most once, and by whoever ends the VM", virtual(function()
+  it("is closed by its release, at most once, and by whoever ends the VM [#529]", virtual(function()
     local w, relay, acquire = given()
     local r = acquire { stdout = { fd = 1 } }
     stdio.release(w, r.facts, {})
@@ -86,20 +86,20 @@ describe("kind stdio", function()
   it("lets output that is on its way finish before it is closed, when the plan says so", virtual(function()
     local w, relay, acquire = given()
     local r = acquire { stdout = { fd = 1 } }
-    local t = task.spawn(function() stdio.release(w, r.facts, { args = { drain = 500 } }) end)
+    local t = task.spawn(function() stdio.release(w, r.facts, { args = { drain = 500, most = 700 } }) end)
     task.sleep(10)
     relay.opened[1].want.on_drained { stdout = 1 }
     t:join()
-    assert.same({ "exited 500", "close" }, relay.opened[1].log)
+    assert.same({ "exited 500 700", "close" }, relay.opened[1].log)
   end))
 
   it("gives the data thread a limit of its own", virtual(function()
     local w, _, acquire = given()
     local r = acquire { stdout = { fd = 1 } }
-    local ok, e = pcall(stdio.drain, w, r, 1000)
+    local ok, e = pcall(stdio.drain, w, r, 1000, 2000)
     assert.is_false(ok)
     assert.is_true(err.is(e, "deadline_exceeded"))
-    assert.equal(6000, task.now())
+    assert.equal(7000, task.now())
   end))
 
   it("stays intended when the sockets cannot be made", virtual(function()
