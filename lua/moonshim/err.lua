@@ -26,6 +26,7 @@ end
 
 -- luv answers `nil, "ENOENT: no such file: /x", "ENOENT"`; these are the names worth telling apart.
 local ERRNO = {
+  EISDIR = "invalid_argument",
   ENOENT = "not_found", ENOTDIR = "not_found", ESRCH = "gone", EEXIST = "already_exists", EACCES = "permission_denied",
   EPERM = "permission_denied", EROFS = "permission_denied", ENOSPC = "resource_exhausted", EDQUOT = "resource_exhausted",
   EMFILE = "resource_exhausted", ENFILE = "resource_exhausted", ENOMEM = "resource_exhausted", EINVAL = "invalid_argument",

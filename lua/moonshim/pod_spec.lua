@@ -26,6 +26,10 @@ local suggest = require "moonshim.suggest"
 ---@field devices { path: string, destination: string, access: string }[]
 ---@field read_only boolean
 ---@field tty boolean its init has a terminal
+---@field stdin string? where its standard input comes from, as moonshim.upstream has it; likewise:
+---@field stdout string?
+---@field stderr string?
+---@field io_retry integer? milliseconds that output, also of execs, waits for a fifo's reader that has gone; for ever when nil or 0
 ---@field resources table? limits, see oci/resources.lua
 ---@field annotations table<string, string> see oci/annotation_keys.lua
 ---@field spec table OCI overrides, {} when none

@@ -20,6 +20,7 @@ local log = require "moonshim.log"
 ---@field log moonshim.Log
 ---@field run_dir string
 ---@field dry boolean
+---@field programs table moonshim.program or a fake
 ---@field core any moonshim.core or a fake
 local World = {}
 
@@ -32,6 +33,7 @@ local LAZY = {
     if self.dry then err.raise("failed_precondition", "a dry world has no relay") end
     return err.try(self.core.relay())
   end,
+  programs = function() return require "moonshim.program" end,
   devices = function(self) return require("moonshim.devices").new(self, { no_writable = self.no_writable_shares, core = self.core }) end,
 }
 

@@ -17,7 +17,8 @@ function container.create(c, request)
     rootfs = c:acquire("overlay", { layers = layers, scratch = scratch, bundle = bundle, mount_points = spec.points })
   end
   local mounts, devices = c:acquire_each(spec.mounts), c:acquire_each(spec.devices)
-  local stdio = c:acquire("stdio", request.io) -- opened before the process exists
+  local logger = c:acquire("logger", request.logger) -- a program of the user's that takes the output
+  local stdio = c:acquire("stdio", c:streams(request.io, logger)) -- opened before the process exists
   return c:acquire("process", {
     exec = "", pod = c.pod, container = c.id, bundle = bundle, rootfs = rootfs,
     mounts = mounts, devices = devices, stdio = stdio, network = request.network, spec = spec.for_guest,

@@ -17,7 +17,8 @@ process.limits = {
 ---@return moonshim.Receipt process
 ---@return moonshim.Receipt? stdio
 function process.create(c, request)
-  local stdio = c:acquire("stdio", request.io)
+  local logger = c:acquire("logger", request.logger)
+  local stdio = c:acquire("stdio", c:streams(request.io, logger))
   local receipt = c:acquire("process", {
     exec = c.exec, pod = c.pod, container = c.id, bundle = c.bundle, stdio = stdio, oci_process = c:exec_process(request),
   })

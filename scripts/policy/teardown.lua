@@ -4,7 +4,9 @@ local teardown = {}
 
 ---The product's release order. What needs something always goes before it; this list orders the rest. Processes end
 ---first, then the overlay that keeps bundle, scratch and layers busy; the bundle before the scratch disk it lies on.
-teardown.order = { "process", "stdio", "overlay", "bundle", "scratch", "layer", "disk", "share", "device", "nic", "bridge", "uvm" }
+teardown.order = {
+  "process", "stdio", "logger", "overlay", "bundle", "scratch", "layer", "disk", "share", "device", "nic", "bridge", "uvm",
+}
 
 ---What a process is told, by goal, and how long it may take to listen. `delete` never signals: what runs is waited for.
 teardown.ladders = {

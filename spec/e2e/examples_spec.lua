@@ -31,6 +31,17 @@ describe("the example", function()
       local lines = { "3", "written", "flush_before_detach.lua", " 53 ef" }
       for _, line in ipairs(lines) do assert.is_truthy(result.out:find("reader | " .. line .. "\n", 1, true), result.out .. result.err) end
     end,
+    ["logs.lua"] = function(path) -- its files are named in it
+      local files = { web = "/tmp/moonshim-logs-web.txt", worker = "/tmp/moonshim-logs-worker.txt" }
+      for _, file in pairs(files) do os.remove(file) end
+      local result = command.moonshim { "run", path }
+      local web, worker = command.read(files.web), command.read(files.worker)
+      for _, file in pairs(files) do os.remove(file) end
+      assert.equal(0, result.code, result.err)
+      assert.equal("seen   | on the terminal\n", result.out)
+      assert.equal("web: served one\nweb: served two\n", web)
+      assert.same({ "tired", "working" }, { worker:match "tired", worker:match "working" })
+    end,
     ["network.lua"] = function(path) -- where there is no link but those that it makes
       local result = command.execute("/usr/bin/unshare", { "--net", command.program, "run", path })
       assert.equal(0, result.code, result.err)

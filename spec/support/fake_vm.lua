@@ -20,6 +20,7 @@
 --- too), missing, not_executable.
 local core = require "moonshim.core"
 local err = require "moonshim.err"
+local fake_programs = require "support.fake_programs"
 local host = require "moonshim.host"
 local ledger = require "moonshim.ledger"
 local journal = require "moonshim.journal"
@@ -678,6 +679,8 @@ function fake_vm.new(opts)
   f.log = log.new { level = "warn", sink = function(line) f.lines[#f.lines + 1] = line end, wall = function() return 0 end }
   f.world = world.new { id = "hello@vm", host = driver, core = fake_core, log = f.log, run_dir = "/fake/run" }
   f.world.files = files(f.missing, f.links, f.read_only, f.accesses)
+  f.programs = fake_programs.new()
+  f.world.programs = f.programs
   f.ledger = ledger.open { journal = journal.memory(), world = f.world, boot_id = "boot-1" }
   return f
 end
@@ -739,6 +742,9 @@ function Fake:leaks(opts)
   all("file", self.files)
   all("folder", self.made)
   for _, name in pairs(self.streams) do out[#out + 1] = "stream of " .. name end
+  for _, p in ipairs(self.programs.started) do
+    if not p.ended:fired() or next(p.open) then out[#out + 1] = "program " .. p.opts.path end
+  end
   if not (opts and opts.running) and self.running then out[#out + 1] = "the VM" end
   for _, receipt in ipairs(self.ledger:all()) do
     if not (opts and opts.running and (receipt.kind == "uvm" or receipt.kind == "bridge")) then

@@ -15,6 +15,7 @@ local pod_spec = require "moonshim.pod_spec"
 local recipe = require "moonshim.policy.recipe"
 local signals = require "moonshim.signals"
 local task = require "moonshim.task"
+local upstream = require "moonshim.upstream"
 local Process = require "moonshim.controller.process"
 
 ---@class moonshim.Container
@@ -90,13 +91,22 @@ local function size_of(io)
   return { rows = size.rows & 0xffff, columns = size.columns & 0xffff }
 end
 
----The streams of a process as the kind "stdio" takes them: with a terminal there is no stderr, all comes on stdout.
----@param io table? { stdin, stdout, stderr, size }
----@param terminal boolean
----@return table?
-local function streams(io, terminal)
-  if not io then return nil end
-  return { name = io.name, stdin = io.stdin, stdout = io.stdout, stderr = not terminal and io.stderr or nil, tty = terminal or nil }
+---Settles where the streams of a process go: what the container names itself goes before what the caller has for it.
+---request.io and request.logger become arguments of the kinds.
+---@param request table with io, see moonshim.upstream
+---@param process { id: string, terminal: boolean }
+---@param named { stdin: string?, stdout: string?, stderr: string?, io_retry: integer? }
+---@param inherited string|integer|nil retry of the container, for an exec that has none of its own
+---@return table io as its state shows it
+---@return string|integer|nil retry
+local function settle_streams(request, process, named, inherited)
+  local given = request.io or {}
+  local io = { name = given.name, namespace = given.namespace, retry = named.io_retry or given.retry or inherited }
+  for _, name in ipairs { "stdin", "stdout", "stderr" } do io[name] = named[name] or given[name] end
+  local shown = { name = io.name, stdin = io.stdin, stdout = io.stdout, stderr = io.stderr, tty = process.terminal or nil }
+  if process.terminal then shown.stderr = nil end
+  request.io, request.logger = upstream.choose((request.io or io.stdin or io.stdout or io.stderr) and io, process)
+  return shown, io.retry
 end
 
 -- Create and start -------------------------------------------------------------------------------------------------
@@ -122,8 +132,7 @@ function Container:build(request)
   self.vm:check_free(self.owner, self.id)
   self.init.terminal = request.container and request.container.tty or request.terminal or false
   self.init.size = self.init.size or size_of(request.io)
-  request.io = streams(request.io, self.init.terminal)
-  self.init.io = request.io or {}
+  self.init.io, self.io_retry = settle_streams(request, { id = self.id, terminal = self.init.terminal }, request.container or {})
   local c = recipe.new {
     id = self.id, pod = self.pod.id, files = self.vm.files, settings = self.pod.settings,
     warn = function(line) self.pod:ignored(line, self.id) end,
@@ -185,7 +194,8 @@ end
 ---@field user string|integer|nil
 ---@field terminal boolean?
 ---@field process table? a finished OCI process
----@field io table? arguments of the kind "stdio"
+---@field io table? see moonshim.upstream; then arguments of the kind "stdio"
+---@field logger table? arguments of the kind "logger"
 ---@field forget boolean? drop its record, too, when it has ended: nobody will ask for it by its id
 
 ---Adds a process; nothing runs before its `start`. The id is taken before anything else happens, so of two that ask at
@@ -208,8 +218,9 @@ function Container:exec(request)
   if self.processes[id] then err.raise("already_exists", "container %s has a process %s already", self.id, id) end
   local terminal = request.terminal or (request.process and request.process.terminal) or false
   local size = size_of(request.io)
-  request.terminal, request.io = terminal, streams(request.io, terminal)
-  local exec = Process.new { vm = self.vm, container = self, id = id, terminal = terminal, io = request.io }
+  request.terminal = terminal
+  local io = settle_streams(request, { id = id, terminal = terminal }, {}, self.io_retry)
+  local exec = Process.new { vm = self.vm, container = self, id = id, terminal = terminal, io = io }
   exec.size = size
   self.processes[id] = exec
   local ok, e = xpcall(function()

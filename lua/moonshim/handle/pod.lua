@@ -163,7 +163,7 @@ end)
 
 local pod_handle = {}
 
----Streams of each container, as the kind "stdio" takes them: opts.io is a table by container name, or a function of it.
+---Streams of each container, see moonshim.upstream; what a container names itself goes first. opts.io is a table by container name, or a function of it.
 ---Without a word about it, output goes nowhere (a program without a reader would be ended by SIGPIPE) and input is empty.
 ---The second result must be called when the containers exist.
 function pod_handle.streams(io)

@@ -2,6 +2,7 @@
 local annotations = require "moonshim.pod_spec.annotations"
 local read = require "moonshim.pod_spec.read"
 local resources = require "moonshim.oci.resources"
+local streams = require "moonshim.pod_spec.streams"
 
 local function env_word(v, at)
   read.word(v, at)
@@ -145,6 +146,10 @@ local CONTAINER = {
   end,
   read_only = read.flag,
   tty = read.flag,
+  stdin = streams.place,
+  stdout = streams.place,
+  stderr = streams.place,
+  io_retry = streams.retry,
   resources = function(v, at) return resources.check(read.record(v, at, resources.FIELDS), at) end,
   annotations = function(v, at) return annotations.of_container(v, at).map end,
   spec = function(v, at) return read.data(read.want(v, at, "table"), at) end,
@@ -163,6 +168,7 @@ local function container(v, at)
   out.devices = out.devices or {}
   out.read_only = out.read_only or false
   if out.tty == nil then out.tty = type(out.spec.process) == "table" and out.spec.process.terminal == true end
+  streams.check(out, at)
   return out
 end
 

@@ -1,9 +1,10 @@
 ---Readers of small values: (value, place) -> value. All raise invalid_argument with the place; none changes its input.
+local path = require "moonshim.path"
 local suggest = require "moonshim.suggest"
 
 local read = {}
 
-local MAX_ID, MAX_PATH, MAX_TEXT = 76, 4095, 128 * 1024
+local MAX_ID, MAX_PATH, MAX_TEXT = 76, path.MAX, 128 * 1024
 local UNITS = { [""] = 1, K = 1 << 10, M = 1 << 20, G = 1 << 30, T = 1 << 40 }
 
 ---The type; a function that a pod file's state could not hand over is one, too.
@@ -61,15 +62,7 @@ function read.word(v, at)
   return v
 end
 
----Collapses "//", "." and ".." by text alone: nothing is looked up.
-function read.normal(path)
-  local out = {}
-  for part in path:gmatch("[^/]+") do
-    if part == ".." then out[#out] = nil
-    elseif part ~= "." then out[#out + 1] = part end
-  end
-  return "/" .. table.concat(out, "/")
-end
+read.normal = path.normal
 
 ---Absolute; a relative one starts at the reader's base.
 function read.host_path(v, at)

@@ -18,6 +18,7 @@ local task = require "moonshim.task"
 ---@field network moonshim.Receipt[]? the pod's NICs, for its first container
 ---@field network_namespace string? id of the namespace whose NICs it gets
 ---@field io table? arguments of the kind "stdio"
+---@field logger table? arguments of the kind "logger", when its output goes to a program
 ---@field sandbox moonshim.Receipt? init of the pod's sandbox container: it must outlive this one
 
 ---@class moonshim.Recipe
@@ -90,6 +91,15 @@ end
 ---@param request moonshim.ExecRequest
 ---@return table
 function Recipe:exec_process(request) return oci.exec_process(self.spec, request) end
+
+---The streams of a process, with the program that gets its outputs when there is one.
+---@param io table? arguments of the kind "stdio"
+---@param logger moonshim.Receipt?
+---@return table?
+function Recipe.streams(_, io, logger)
+  if logger then io.logger = logger end
+  return io
+end
 
 ---@private
 function Recipe:check()

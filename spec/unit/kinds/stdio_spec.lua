@@ -108,4 +108,99 @@ describe("kind stdio", function()
     assert.is_false(pcall(acquire, { stdout = { fd = 1 } }))
     stdio.release(w, { ports = { stdout = 7 }, tty = false }, {})
   end))
+
+  it("says in the log when output was cut, and when it was dropped (known bug 60)", virtual(function(v)
+    local w, relay, acquire = given()
+    w.log = v.log
+    local r = acquire { stdout = { fd = 1 }, name = "web" }
+    local t = task.spawn(function() return stdio.drain(w, r, 1000, 1000) end)
+    task.sleep(10)
+    relay.opened[1].want.on_drained { stdout = 1, cut = true, dropped = { stdout = 9 }, errors = { stdout = "Broken pipe" } }
+    t:join()
+    assert.is_truthy(v.lines[1]:find("output was cut", 1, true))
+    assert.is_truthy(v.lines[2]:find("output was dropped", 1, true) and v.lines[2]:find("Broken pipe", 1, true))
+    assert.is_truthy(v.lines[2]:find("web", 1, true))
+  end))
+end)
+
+describe("kind stdio, a file", function()
+  local uv = require "luv"
+  local folder
+
+  before_each(function() folder = assert(uv.fs_mkdtemp "/tmp/msh-stdio-XXXXXX") end)
+  after_each(function()
+    for _, name in ipairs { "out", "in" } do os.remove(folder .. "/" .. name) end
+    uv.fs_rmdir(folder .. "/dir")
+    assert(uv.fs_rmdir(folder))
+  end)
+
+  -- What the data thread would write comes from `write`, while it has the descriptor.
+  local function given_files(write)
+    local w, relay, acquire = given()
+    local open = relay.open
+    function relay:open(want)
+      for _, name in ipairs { "stdout", "stderr" } do
+        if want[name] then assert(uv.fs_write(want[name].fd, write or name)) end
+      end
+      self.read = want.stdin and uv.fs_read(want.stdin.fd, 100)
+      return open(self, want)
+    end
+    return w, relay, acquire
+  end
+
+  local function text() return assert(io.open(folder .. "/out", "rb")):read "a" end
+  local function put(name, what) assert(io.open(folder .. "/" .. name, "wb")):write(what):close() end
+
+  it("is made for its owner alone, appended to, and shared by both outputs [#556]", virtual(function()
+    local _, _, acquire = given_files()
+    local file = folder .. "/out"
+    acquire { stdout = { file = file }, stderr = { file = file } }
+    acquire { stdout = { file = file } }
+    assert.equal("stdoutstderrstdout", text())
+    assert.equal("600", ("%o"):format(uv.fs_stat(file).mode & 511))
+  end))
+
+  it("is taken by a plain path, too, when there is one, and as input it is read", virtual(function()
+    local _, relay, acquire = given_files "+"
+    put("out", "before")
+    put("in", "input")
+    acquire { stdin = { path = folder .. "/in" }, stdout = { path = folder .. "/out" } }
+    assert.equal("before+", text())
+    assert.equal("input", relay.read)
+  end))
+
+  it("is refused without its folder, as a folder, and as an input that is not there", virtual(function()
+    local _, relay, acquire = given_files()
+    assert(uv.fs_mkdir(folder .. "/dir", 448))
+    for what, case in pairs {
+      ["there is no folder " .. folder .. "/none; make it first"] = { { stdout = { file = folder .. "/none/out" } }, "not_found" },
+      ["stderr: EISDIR"] = { { stderr = { file = folder .. "/dir" } }, "invalid_argument" },
+      ["stdin: ENOENT"] = { { stdin = { file = folder .. "/none" } }, "not_found" },
+      ["stdin: " .. folder .. "/dir is a directory"] = { { stdin = { file = folder .. "/dir" } }, "invalid_argument" },
+    } do
+      local ok, e = pcall(acquire, case[1])
+      assert.is_false(ok)
+      assert.equal(case[2], e.code)
+      assert.is_truthy(e.message:find(what, 1, true), e.message)
+    end
+    assert.equal(0, #relay.opened)
+  end))
+
+  it("is not kept open by us when the data thread has it, nor when it cannot", virtual(function()
+    local w, relay, acquire = given_files()
+    local closed = {}
+    local close = uv.fs_close
+    uv.fs_close = function(fd)
+      closed[#closed + 1] = fd
+      return close(fd)
+    end
+    acquire { stdout = { file = folder .. "/out" } }
+    relay.refuse = err.new("resource_exhausted", "no descriptors")
+    local ok = pcall(acquire, { stdout = { file = folder .. "/out" }, stderr = { file = folder .. "/out" } })
+    uv.fs_close = close
+    assert.is_false(ok)
+    assert.equal(3, #closed)
+    assert.equal(relay.opened[1].want.stdout.fd, closed[1])
+    stdio.release(w, { ports = {}, tty = false }, {})
+  end))
 end)
