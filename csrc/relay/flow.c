@@ -50,8 +50,10 @@ static uint64_t taken(const msh_flow *f)
 
 void msh__flow_say_over(msh_flow *f)
 {
-    if (f->resume && f->index != MSH_STDIN && f->sock >= 0)
-        msh_word_say(f->sock, MSH_WORD_NO_MORE, taken(f));
+    if (!f->resume || f->index == MSH_STDIN || f->sock < 0 || f->said_over)
+        return;
+    f->said_over = true;
+    msh_word_say(f->sock, MSH_WORD_NO_MORE, taken(f));
 }
 
 void msh__flow_over(msh_flow *f, int error)
@@ -351,6 +353,7 @@ void msh__flow_lost(msh_flow *f, int error)
         msh__flow_heat(f);
         return;
     }
+    msh__flow_say_over(f); /* before the guest can feel it */
     refuse_more(f);
     msh__flow_end(f);
 }

@@ -47,7 +47,8 @@ typedef struct msh_flow {
     bool ending; /* stdin was asked to close */
     bool piped;  /* the pump is in use */
     bool resume;
-    bool no_more; /* said by the guest: it reads no more of this stdin */
+    bool no_more;   /* said by the guest: it reads no more of this stdin */
+    bool said_over; /* NO_MORE, to the guest of an output */
     bool lossy;
     uint64_t dropped;
     bool dropping; /* lossy, and its reader has left: the end is /dev/null */

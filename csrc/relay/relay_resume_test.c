@@ -241,6 +241,33 @@ static void a_reader_that_left_is_no_break(void **state)
     close(guest);
 }
 
+/* Else its agent would take the broken pipe for a broken connection, and wait for the next one. */
+static void the_word_is_there_before_the_broken_pipe(void **state)
+{
+    fixture *x = *state;
+    static const char zero[4096];
+    for (int round = 0; round < 200; round++) {
+        told t = {0};
+        int p[2];
+        assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+        msh_io *io = open_with(x, &t, MSH_STDOUT, p[1]);
+        int guest = dial(x, 2);
+        close(p[1]);
+        close(p[0]);
+        while (send(guest, zero, sizeof zero, MSG_NOSIGNAL) > 0) {
+        }
+        char got[MSH_WORD_SIZE];
+        size_t n = 0;
+        uint64_t taken = 0;
+        bool over;
+        assert_int_equal(msh_word_hear(guest, got, &n, &taken, &over), MSH_WORD_NO_MORE);
+        msh_io_exited(io, 0, 0);
+        until(x, t.drained == 1);
+        msh_io_close(io);
+        close(guest);
+    }
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -251,6 +278,7 @@ int main(void)
         WITH_RELAY(a_guest_that_reads_no_more_says_so),
         WITH_RELAY(an_output_whose_agent_never_comes_back_is_cut),
         WITH_RELAY(a_reader_that_left_is_no_break),
+        WITH_RELAY(the_word_is_there_before_the_broken_pipe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
