@@ -1,36 +1,16 @@
 #include "transport/pump.h"
 #include "sys/fd.h"
+#include "transport/pump_ends.h"
 #include "transport/tail.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sendfile.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
-enum kind {
-    PIPE,
-    SOCKET,          /* its open file is shared with others: MSG_DONTWAIT and no splice */
-    SOCKET_NONBLOCK, /* ours */
-    TERMINAL,        /* an open file of our own, non-blocking: re-opened, or a master that we were given so */
-    ODD,             /* a device we may only use as far as poll promises */
-    FILE_,           /* regular file or disk: never says "not ready" */
-    FILE_APPEND,     /* splice refuses it */
-    MEMORY,          /* /dev/null and its like: never says "not ready" */
-};
-
 enum way { SPLICE, SENDFILE, MIDDLE, COPY, KEEP };
-
-enum {
-    ODD_WRITE = 256, /* what a terminal takes once poll says writable */
-};
 
 void msh_pump_kit_init(msh_pump_kit *k)
 {
@@ -51,44 +31,6 @@ void msh_pump_kit_free(msh_pump_kit *k)
     msh_pump_kit_init(k);
 }
 
-static bool nonblock(int fd)
-{
-    int flags = fcntl(fd, F_GETFL);
-    return flags >= 0 && (flags & O_NONBLOCK) != 0;
-}
-
-static msh_code kind_of(int fd, bool out, int *own, int *kind, msh_err *err)
-{
-    struct stat st;
-    if (fstat(fd, &st) != 0)
-        return msh_fail_errno(err, errno, "look at descriptor %d", fd);
-    if (S_ISFIFO(st.st_mode)) {
-        *kind = PIPE;
-    } else if (S_ISSOCK(st.st_mode)) {
-        *kind = nonblock(fd) ? SOCKET_NONBLOCK : SOCKET;
-    } else if (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) {
-        *kind = (fcntl(fd, F_GETFL) & O_APPEND) != 0 ? FILE_APPEND : FILE_;
-    } else if (S_ISCHR(st.st_mode) && major(st.st_rdev) == 1) {
-        *kind = MEMORY;
-    } else if (S_ISDIR(st.st_mode)) {
-        return msh_fail(err, MSH_INVALID_ARGUMENT, "descriptor %d is a folder", fd);
-    } else {
-        *kind = ODD;
-        if (isatty(fd) && st.st_rdev == makedev(5, 2)) {
-            /* The master of a pty cannot be re-opened: that would make a new pty. */
-            if (nonblock(fd))
-                *kind = TERMINAL;
-        } else if (isatty(fd)) {
-            char path[40];
-            snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-            *own = open(path, (out ? O_WRONLY : O_RDONLY) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-            if (*own >= 0)
-                *kind = TERMINAL;
-        }
-    }
-    return MSH_OK;
-}
-
 static int way_for(int in, int out)
 {
     bool file_in = in == FILE_ || in == FILE_APPEND;
@@ -105,24 +47,19 @@ static int way_for(int in, int out)
     return COPY;
 }
 
-static bool polls(int kind)
-{
-    return kind != FILE_ && kind != FILE_APPEND && kind != MEMORY;
-}
-
 msh_code msh_pump_init(msh_pump *p, msh_pump_kit *kit, int in, int out, msh_err *err)
 {
     *p = (msh_pump){.kit = kit, .in = in, .out = out, .own_in = -1, .own_out = -1};
-    msh_code rc = kind_of(in, false, &p->own_in, &p->in_kind, err);
+    msh_code rc = msh__end_look(in, false, &p->own_in, &p->in_kind, err);
     if (rc == MSH_OK)
-        rc = kind_of(out, true, &p->own_out, &p->out_kind, err);
+        rc = msh__end_look(out, true, &p->own_out, &p->out_kind, err);
     if (rc != MSH_OK) {
         msh_pump_free(p);
         return rc;
     }
     p->way = way_for(p->in_kind, p->out_kind);
-    p->in_polls = polls(p->in_kind);
-    p->out_polls = polls(p->out_kind);
+    p->in_polls = msh__end_polls(p->in_kind);
+    p->out_polls = msh__end_polls(p->out_kind);
     return MSH_OK;
 }
 
@@ -191,94 +128,6 @@ int msh_pump_out(const msh_pump *p)
     return p->own_out >= 0 ? p->own_out : p->out;
 }
 
-static bool ready(int fd, short events)
-{
-    struct pollfd f = {.fd = fd, .events = events};
-    return poll(&f, 1, 0) > 0;
-}
-
-/* As read, but never waits; EAGAIN instead. */
-static ssize_t take(msh_pump *p, char *to, size_t n)
-{
-    int fd = msh_pump_in(p);
-    struct iovec v = {.iov_base = to, .iov_len = n};
-    ssize_t got;
-    switch (p->in_kind) {
-    case SOCKET:
-    case SOCKET_NONBLOCK:
-        return recv(fd, to, n, MSG_DONTWAIT);
-    case PIPE:
-        got = preadv2(fd, &v, 1, -1, RWF_NOWAIT);
-        if (got >= 0 || errno != EOPNOTSUPP)
-            return got;
-        break;
-    case ODD:
-        break;
-    default:
-        return read(fd, to, n);
-    }
-    if (!ready(fd, POLLIN)) {
-        errno = EAGAIN;
-        return -1;
-    }
-    return read(fd, to, n);
-}
-
-/* As write, but never waits; EAGAIN instead. */
-static ssize_t give(msh_pump *p, const char *from, size_t n)
-{
-    int fd = msh_pump_out(p);
-    struct iovec v = {.iov_base = (void *)from, .iov_len = n};
-    ssize_t done;
-    size_t most = ODD_WRITE;
-    switch (p->out_kind) {
-    case SOCKET:
-    case SOCKET_NONBLOCK:
-        return send(fd, from, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-    case PIPE:
-        done = pwritev2(fd, &v, 1, -1, RWF_NOWAIT);
-        if (done >= 0 || errno != EOPNOTSUPP)
-            return done;
-        most = PIPE_BUF;
-        break;
-    case ODD:
-        break;
-    default:
-        return write(fd, from, n);
-    }
-    if (!ready(fd, POLLOUT)) {
-        errno = EAGAIN;
-        return -1;
-    }
-    return write(fd, from, n < most ? n : most);
-}
-
-static msh_pump_state failed(msh_pump *p, int e)
-{
-    p->error = e;
-    return MSH_PUMP_FAILED;
-}
-
-/* What an errno of the way in means. */
-static msh_pump_state in_error(msh_pump *p, int e)
-{
-    if (e == EAGAIN)
-        return MSH_PUMP_WAIT;
-    if (e == EIO && (p->in_kind == TERMINAL || p->in_kind == ODD)) /* the other side of a pty hung up */
-        return MSH_PUMP_EOF;
-    return failed(p, e);
-}
-
-static msh_pump_state out_error(msh_pump *p, int e)
-{
-    if (e == EAGAIN)
-        return MSH_PUMP_WAIT;
-    if (e == EPIPE || e == ECONNRESET || e == ENOTCONN ||
-        (e == EIO && (p->out_kind == TERMINAL || p->out_kind == ODD)))
-        return MSH_PUMP_LOST;
-    return failed(p, e);
-}
-
 /* The kernel cannot splice these two, or no memory for the middle: from now on by copying. */
 static bool fall_back(msh_pump *p, int e)
 {
@@ -293,7 +142,7 @@ static msh_pump_state hold(msh_pump *p, const char *from, size_t n)
     if (p->held == NULL)
         p->held = malloc(MSH_PUMP_HELD);
     if (p->held == NULL)
-        return failed(p, ENOMEM);
+        return msh__pump_failed(p, ENOMEM);
     memcpy(p->held, from, n);
     p->held_at = 0;
     p->held_n = n;
@@ -304,11 +153,11 @@ static msh_pump_state hold(msh_pump *p, const char *from, size_t n)
 static msh_pump_state give_held(msh_pump *p, uint64_t *moved)
 {
     while (p->held_n > 0) {
-        ssize_t n = give(p, p->held + p->held_at, p->held_n);
+        ssize_t n = msh__end_give(p, p->held + p->held_at, p->held_n);
         if (n < 0) {
             if (errno == EINTR)
                 continue;
-            return out_error(p, errno);
+            return msh__end_out_error(p, errno);
         }
         *moved += (uint64_t)n;
         p->held_at += (size_t)n;
@@ -323,16 +172,16 @@ static msh_pump_state copy(msh_pump *p, size_t *budget, uint64_t *moved)
 {
     msh_pump_kit *k = p->kit;
     if (k->scratch == NULL && (k->scratch = malloc(MSH_PUMP_HELD)) == NULL)
-        return failed(p, ENOMEM);
-    ssize_t n = take(p, k->scratch, MSH_PUMP_HELD);
+        return msh__pump_failed(p, ENOMEM);
+    ssize_t n = msh__end_take(p, k->scratch, MSH_PUMP_HELD);
     if (n < 0)
-        return errno == EINTR ? MSH_PUMP_MORE : in_error(p, errno);
+        return errno == EINTR ? MSH_PUMP_MORE : msh__end_in_error(p, errno);
     if (n == 0)
         return MSH_PUMP_EOF;
     *budget -= (size_t)n < *budget ? (size_t)n : *budget;
     size_t at = 0;
     while (at < (size_t)n) {
-        ssize_t m = give(p, k->scratch + at, (size_t)n - at);
+        ssize_t m = msh__end_give(p, k->scratch + at, (size_t)n - at);
         if (m >= 0) {
             at += (size_t)m;
             *moved += (uint64_t)m;
@@ -340,7 +189,7 @@ static msh_pump_state copy(msh_pump *p, size_t *budget, uint64_t *moved)
         }
         if (errno == EINTR)
             continue;
-        msh_pump_state s = out_error(p, errno);
+        msh_pump_state s = msh__end_out_error(p, errno);
         if (s != MSH_PUMP_WAIT)
             return s;
         s = hold(p, k->scratch + at, (size_t)n - at);
@@ -367,7 +216,8 @@ static msh_pump_state direct(msh_pump *p, size_t *budget, uint64_t *moved)
     if (errno == EINTR || fall_back(p, errno))
         return MSH_PUMP_MORE;
     /* One errno for two ends: a reset comes from the socket, a broken pipe from the end written to. */
-    return p->in_kind == SOCKET_NONBLOCK && errno != EPIPE ? in_error(p, errno) : out_error(p, errno);
+    return p->in_kind == SOCKET_NONBLOCK && errno != EPIPE ? msh__end_in_error(p, errno)
+                                                           : msh__end_out_error(p, errno);
 }
 
 /* Bytes in the middle that `out` did not take by splice: by copying, or thrown away with the pipe. */
@@ -382,7 +232,7 @@ static msh_pump_state empty_middle(msh_pump *p, size_t n, int e)
     }
     msh_fd_close(&k->mid[0]);
     msh_fd_close(&k->mid[1]);
-    return e == EAGAIN ? failed(p, EIO) : out_error(p, e);
+    return e == EAGAIN ? msh__pump_failed(p, EIO) : msh__end_out_error(p, e);
 }
 
 static msh_pump_state middle(msh_pump *p, size_t *budget, uint64_t *moved)
@@ -390,14 +240,14 @@ static msh_pump_state middle(msh_pump *p, size_t *budget, uint64_t *moved)
     msh_pump_kit *k = p->kit;
     if (k->mid[0] < 0 && pipe2(k->mid, O_CLOEXEC) != 0) {
         k->mid[0] = k->mid[1] = -1;
-        return fall_back(p, errno) ? MSH_PUMP_MORE : failed(p, errno);
+        return fall_back(p, errno) ? MSH_PUMP_MORE : msh__pump_failed(p, errno);
     }
     ssize_t n =
         splice(msh_pump_in(p), NULL, k->mid[1], NULL, MSH_PUMP_HELD, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
     if (n == 0)
         return MSH_PUMP_EOF;
     if (n < 0)
-        return errno == EINTR || fall_back(p, errno) ? MSH_PUMP_MORE : in_error(p, errno);
+        return errno == EINTR || fall_back(p, errno) ? MSH_PUMP_MORE : msh__end_in_error(p, errno);
     *budget -= (size_t)n < *budget ? (size_t)n : *budget;
     for (size_t left = (size_t)n; left > 0;) {
         ssize_t m = splice(k->mid[0], NULL, msh_pump_out(p), NULL, left, SPLICE_F_MOVE);
@@ -416,7 +266,7 @@ static msh_pump_state middle(msh_pump *p, size_t *budget, uint64_t *moved)
 static msh_pump_state kept_out(msh_pump *p, size_t *budget, uint64_t *moved, ssize_t n)
 {
     if (n < 0)
-        return errno == EINTR ? MSH_PUMP_MORE : out_error(p, errno);
+        return errno == EINTR ? MSH_PUMP_MORE : msh__end_out_error(p, errno);
     *moved += msh_tail_sent(p->tail, (size_t)n);
     *budget -= (size_t)n < *budget ? (size_t)n : *budget;
     return MSH_PUMP_MORE;
@@ -427,9 +277,9 @@ static msh_pump_state keep_copy(msh_pump *p)
     char *to = msh_tail_reserve(p->tail, MSH_PUMP_HELD);
     if (to == NULL) /* full: its reader has to read first; else no memory */
         return msh_tail_trim(p->tail, p->out) ? MSH_PUMP_MORE : MSH_PUMP_WAIT;
-    ssize_t n = take(p, to, MSH_PUMP_HELD);
+    ssize_t n = msh__end_take(p, to, MSH_PUMP_HELD);
     if (n < 0)
-        return errno == EINTR ? MSH_PUMP_MORE : in_error(p, errno);
+        return errno == EINTR ? MSH_PUMP_MORE : msh__end_in_error(p, errno);
     if (n == 0)
         return MSH_PUMP_EOF;
     msh_tail_commit(p->tail, (size_t)n);
@@ -448,8 +298,9 @@ static msh_pump_state keep_more(msh_pump *p)
     if (errno == ENOMEM || errno == EINVAL)
         return keep_copy(p);
     int e = errno;
-    bool more = e == EINTR || (e == EAGAIN && ready(p->in, POLLIN) && msh_tail_trim(p->tail, p->out));
-    return more ? MSH_PUMP_MORE : in_error(p, e);
+    bool more =
+        e == EINTR || (e == EAGAIN && msh__end_ready(p->in, POLLIN) && msh_tail_trim(p->tail, p->out));
+    return more ? MSH_PUMP_MORE : msh__end_in_error(p, e);
 }
 
 static msh_pump_state keep(msh_pump *p, size_t *budget, uint64_t *moved)
@@ -457,7 +308,7 @@ static msh_pump_state keep(msh_pump *p, size_t *budget, uint64_t *moved)
     msh_tail *t = p->tail;
     msh_slice again = msh_tail_unsent(t);
     if (again.n > 0)
-        return kept_out(p, budget, moved, give(p, again.p, again.n));
+        return kept_out(p, budget, moved, msh__end_give(p, again.p, again.n));
     size_t ahead = msh_tail_ahead(t);
     if (ahead > 0)
         return kept_out(p, budget, moved,
