@@ -149,12 +149,7 @@ end)
 ---@return { memory_bytes: integer?, cpu_ns: integer? }?
 ---@return moonshim.Err?
 VmHandle.stats = err.guarded(function(self)
-  local vm = self._vm
-  if not vm.world.uvm or not vm.machine:is("running") then
-    err.raise("failed_precondition", "the VM is %s: cannot take statistics", vm.machine:state())
-  end
-  local now = vm.world.uvm:query()
-  return { memory_bytes = now.memory_bytes, cpu_ns = now.cpu_ns }
+  return require("moonshim.controller.vm_size").used(self._vm)
 end)
 
 ---Waits until the VM has ended, by a stop or by itself.

@@ -1,4 +1,4 @@
----The size of a VM that runs: more or less memory, a larger or smaller share of the processors.
+---The size of a VM that runs: more or less memory, a larger or smaller share of the processors, and what of it is used.
 ---
 ---The VM is resized first, then its agent is told to size the limit of all containers by it. Memory, then processors; the
 ---first failure is raised, and its message says what has been applied before it.
@@ -54,6 +54,17 @@ function size.update(vm, wanted)
     end)
   end
   vm:emit("vm-update", { message = table.concat(applied, ", ") })
+end
+
+---What the VM uses, where its host counts. Raises failed_precondition when it does not run.
+---@param vm moonshim.Vm
+---@return { memory_bytes: integer?, cpu_ns: integer? }
+function size.used(vm)
+  if not vm.world.uvm or not vm.machine:is "running" then
+    err.raise("failed_precondition", "the VM is %s: cannot take statistics", vm.machine:state())
+  end
+  local now = vm.world.uvm:query()
+  return { memory_bytes = now.memory_bytes, cpu_ns = now.cpu_ns }
 end
 
 ---What a person writes: { memory = "512M", cpu_percent = 50, weight = 200 }. Raises invalid_argument.

@@ -45,8 +45,9 @@ end
 ---Runs a program in the container: exec { "ls", "/", env = , cwd = , user = , stdin = , stdout = , stderr = , timeout = }.
 ---Streams are { fd = } or { path = } (a fifo, or a file that is there); stdout and stderr may also be "file:///path", stdout
 ---"binary:///program?key=value", which gets both (see moonshim.upstream). They are captured unless given, `false` leaves one
----out; stdin may be a text. With tty = true it has a terminal, of size = { rows = , columns = } if given: everything it prints is on stdout, and
----its input has no end, only Ctrl-D. With interactive = true it has our own user's terminal, raw until `wait` returns.
+---out; stdin may be a text. With tty = true it has a terminal, of size = { rows = , columns = } if given: everything it prints
+---is on stdout, and its input has no end, only Ctrl-D. With interactive = true it has our own user's terminal, raw until
+---`wait` returns.
 ---@async
 ---@return moonshim.ProcessHandle?
 ---@return moonshim.Err?

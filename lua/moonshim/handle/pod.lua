@@ -103,12 +103,7 @@ end)
 ---@return { memory_bytes: integer?, cpu_ns: integer? }?
 ---@return moonshim.Err?
 methods.stats = err.guarded(function(self)
-  local vm = self._vm
-  if not vm.world.uvm or not vm.machine:is("running") then
-    err.raise("failed_precondition", "the VM is %s: cannot take statistics", vm.machine:state())
-  end
-  local now = vm.world.uvm:query()
-  return { memory_bytes = now.memory_bytes, cpu_ns = now.cpu_ns }
+  return require("moonshim.controller.vm_size").used(self._vm)
 end)
 
 -- In a shared VM a pod hears of itself and of the VM, not of the others.
@@ -163,8 +158,9 @@ end)
 
 local pod_handle = {}
 
----Streams of each container, see moonshim.upstream; what a container names itself goes first. opts.io is a table by container name, or a function of it.
----Without a word about it, output goes nowhere (a program without a reader would be ended by SIGPIPE) and input is empty.
+---Streams of each container, see moonshim.upstream; what a container names itself goes first. opts.io is a table by
+---container name, or a function of it. Without a word about it, output goes nowhere (a program without a reader would be
+---ended by SIGPIPE) and input is empty.
 ---The second result must be called when the containers exist.
 function pod_handle.streams(io)
   local uv = require "luv"
