@@ -79,6 +79,16 @@ wait
     assert.equal("0\n1\n2\n3\n4\n5\n", command.read(all .. ".fds"))
   end)
 
+  it("of a terminal goes to a program with all that is printed on it [#539] (known bug 86)", function()
+    local seen = command.folder .. "/loggers/tty"
+    local path = logger("tty", ("exec 5>&-\ncat <&4 >%s.err\ncat <&3 >%s.out\n"):format(seen, seen))
+    local result = run("tty; echo oops >&2; exit 3", ("tty = true, stdout = 'binary://%s'"):format(path))
+    assert.same({ 3, "", "" }, { result.code, result.out, result.err })
+    local printed = command.read(seen .. ".out")
+    assert.is_truthy(printed:find("^/dev/pts/%d+\r\noops\r\n$"), printed)
+    assert.equal("", command.read(seen .. ".err"))
+  end)
+
   it("to a program that is not there fails the run, which leaves nothing [#550] (known bug 84)", function()
     local result = run("echo x", ("stdout = 'binary://%s/nowhere'"):format(command.folder))
     assert.equal(125, result.code)

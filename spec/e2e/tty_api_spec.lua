@@ -19,7 +19,7 @@ describe("terminals from code", function()
     driven.with_pod({ name = "driven", containers = { web = driven.plain(web) } }, fn, opts)
   end
 
-  it("an exec has one, and all it prints is its output", function()
+  it("an exec has one, and all it prints is its output [#539]", function()
     with_pod({}, function(pod)
       local p = assert(pod.web:exec { "sh", "-c", "stty size; echo err >&2; exit 5", tty = true, size = { rows = 40, columns = 120 } })
       assert.equal(5, p:wait())
