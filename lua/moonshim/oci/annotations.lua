@@ -18,6 +18,8 @@ local annotations = {}
 
 -- Values are quoted in messages; a certificate is long.
 local SHOWN = 60
+-- Unknown names that are told one by one.
+local MAX_UNKNOWN = 8
 
 local BOOLEANS = {}
 for value, words in pairs { [true] = "1 t T TRUE true True", [false] = "0 f F FALSE false False" } do
@@ -180,31 +182,38 @@ end
 function annotations.read(map, on)
   local expanded, faults = annotations.expand(map)
   local out = { map = expanded, settings = {}, warnings = {}, faults = faults, refused = {} }
+  local unknown = 0
   local function say(list, fmt, ...) list[#list + 1] = fmt:format(...) end
   for _, name in ipairs(sorted(expanded)) do
     local text, key = expanded[name], key_of(name)
+    local label = name:find "%c" and shown(name) or name
     if key then
       local value, why = READ[key.kind](text, key)
       local instead = key.instead and "; " .. key.instead or ""
       if value == nil and must(key) then
-        say(out.faults, "%s: %s %s, or leave it out", name, shown(text), why)
+        say(out.faults, "%s: %s %s, or leave it out", label, shown(text), why)
       elseif value == nil then
-        say(out.warnings, "%s: %s %s; the default is used", name, shown(text), why)
+        say(out.warnings, "%s: %s %s; the default is used", label, shown(text), why)
       elseif key.on ~= "both" and key.on ~= on then
-        if asks(key, value) then say(out.warnings, "%s: %s has no effect here; it belongs to a %s", name, shown(text), key.on) end
+        if asks(key, value) then say(out.warnings, "%s: %s has no effect here; it belongs to a %s", label, shown(text), key.on) end
       else
         if key.as then out.settings[key.as] = value end
         if key.here == "no" and asks(key, value) then
-          say(out.refused, "%s: %s cannot be had on this host; leave it out (%s)", name, shown(text), key.instead)
+          say(out.refused, "%s: %s cannot be had on this host; leave it out (%s)", label, shown(text), key.instead)
         elseif key.here == "none" and asks(key, value) then
-          say(out.warnings, "%s: %s has no effect on this host%s", name, shown(text), instead)
+          say(out.warnings, "%s: %s has no effect on this host%s", label, shown(text), instead)
         end
       end
     elseif ours(name) then
-      local near = suggest.nearest(name, keys.KNOWN)
-      say(out.warnings, "%s: is not known and has no effect%s", name, near and ("; did you mean %s?"):format(near) or "")
+      unknown = unknown + 1
+      -- Looking for what was meant takes its time, and nobody reads hundreds of lines.
+      if unknown <= MAX_UNKNOWN then
+        local near = suggest.nearest(name, keys.KNOWN)
+        say(out.warnings, "%s: is not known and has no effect%s", label, near and ("; did you mean %s?"):format(near) or "")
+      end
     end
   end
+  if unknown > MAX_UNKNOWN then say(out.warnings, "%d more names are not known and have no effect", unknown - MAX_UNKNOWN) end
   local s = out.settings
   if s.encrypt_scratch == nil and s.security_policy and s.security_policy ~= "" then s.encrypt_scratch = true end
   return out

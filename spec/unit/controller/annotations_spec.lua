@@ -144,6 +144,20 @@ describe("a pod whose annotations ask for encryption", function()
     assert.same({}, f:leaks())
   end))
 
+  it("does not share a scratch disk with a pod of the same VM that asks for none", virtual(function()
+    local f, pod, vm = given.pod()
+    given.created(pod, { "sleep", layers = { "/a.ext4" }, scratch = { path = "/s.img" } }, "plain")
+    local other = vm:new_pod "other"
+    other.settings = { encrypt_scratch = true }
+    local c = other:new_container "c"
+    local e = given.error(c.create, c, given.request { "sleep", layers = { "/a.ext4" }, scratch = { path = "/s.img" } })
+    assert.equal("failed_precondition", e.code, e.message)
+    assert.is_truthy(e.message:find("/s.img", 1, true), e.message)
+    assert.equal(2, #f:called "^host.attach")
+    vm:stop()
+    assert.same({}, f:leaks())
+  end))
+
   it("has plain ones where it says no", virtual(function()
     local f, _, vm = launch({ annotations = { [keys.ENCRYPTED] = "false" } }, LAYERED)
     for _, s in ipairs(f.disks_seen) do assert.is_falsy(s.Encrypted) end

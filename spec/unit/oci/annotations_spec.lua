@@ -208,6 +208,15 @@ describe("annotations in the wrong place", function()
   it("are said when nobody knows them, with the name that was meant", function()
     one(read({ [VM .. "lcow.priviledged"] = "true" }).warnings, "is not known", "did you mean " .. keys.PRIVILEGED)
     assert.same({}, read({ ["org.example/x"] = "banana" }).warnings)
+    one(read({ ["io.microsoft.a\nb"] = "true" }).warnings, "is not known")
+  end)
+
+  it("are counted when there are many that nobody knows", function()
+    local map = {}
+    for i = 1, 5000 do map[("io.microsoft.unknown.%04d"):format(i)] = "x" end
+    local warnings = read(map).warnings
+    assert.equal(9, #warnings)
+    assert.equal("4992 more names are not known and have no effect", warnings[9])
   end)
 end)
 
