@@ -157,8 +157,10 @@ static msh_code format(const disk_job *j, const char *node, msh_err *err)
                    .cwd = "/",
                    .fd = {MSH_SPAWN_NULL, MSH_SPAWN_NULL, MSH_SPAWN_NULL}};
     rc = msh_reap_run(j->request->agent->reap, &s, MKFS_WITHIN_MS, &status, err);
-    if (rc == MSH_OK && (!WIFEXITED(status) || WEXITSTATUS(status) != 0))
-        rc = msh_fail(err, MSH_UNKNOWN, "%s failed with status %d", name, status);
+    if (rc == MSH_OK && !WIFEXITED(status))
+        rc = msh_fail(err, MSH_UNKNOWN, "%s was ended by signal %d", name, WTERMSIG(status));
+    else if (rc == MSH_OK && WEXITSTATUS(status) != 0)
+        rc = msh_fail(err, MSH_UNKNOWN, "%s failed with status %d", name, WEXITSTATUS(status));
     return rc;
 }
 

@@ -18,7 +18,8 @@ typedef struct msh_device_id {
 /* Makes every missing folder of `path` with `mode` (before the umask). An existing folder is fine; anything
  * else in the way is already_exists. */
 msh_code msh_mkdir_p(const char *path, unsigned mode, msh_err *err);
-/* A new sparse file of `bytes`, mode 0600. already_exists when there is one; left absent on failure. */
+/* A new sparse file of `bytes`, mode 0600. already_exists when there is one; left absent on failure. One of 1 MiB and more is
+ * a disk to be, which is of no use where not even the first MiB is free: resource_exhausted. */
 msh_code msh_make_sparse(const char *path, uint64_t bytes, msh_err *err);
 /* A block device node. An existing node of the same kind and number is fine, another is already_exists. */
 msh_code msh_mknod_block(const char *path, uint32_t major, uint32_t minor, unsigned mode, msh_err *err);

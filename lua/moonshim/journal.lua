@@ -174,7 +174,7 @@ function File:append(value)
   local n, why, name = self.uv.fs_write(self.fd, line, -1)
   if n ~= #line then
     self.torn = not self.uv.fs_ftruncate(self.fd, self.size)
-    err.try(nil, why or ("ENOSPC: only %d of %d bytes written to %s"):format(n, #line, self.path), name or "ENOSPC")
+    err.try(nil, ("%s: write %s"):format(why or "ENOSPC: no space left on device", self.path), name or "ENOSPC")
   end
   self.size = self.size + n
 end
@@ -191,7 +191,7 @@ function File:rewrite(values)
       local line = record.encode(value)
       local n, why, name = uv.fs_write(fd, line, -1)
       if n ~= #line then
-        err.try(nil, why or "ENOSPC: short write", name or "ENOSPC")
+        err.try(nil, ("%s: write %s"):format(why or "ENOSPC: no space left on device", fresh), name or "ENOSPC")
       end
       size = size + n
     end

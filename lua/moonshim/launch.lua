@@ -38,11 +38,12 @@ function launch.vm(spec, opts)
   local driver, id = host.get(spec.host), vm_id(spec)
   local dir = opts.run_dir and opts.run_dir .. "/" .. driver.run_dir(id):match("[^/]+$") or driver.run_dir(id)
   local log = opts.log or task.log()
+  local j
   local ok, vm = xpcall(function()
     clear(dir, spec)
     err.try(core.sys.mkdir_p(dir:match("^(.*)/"), 448)) -- 0700
     err.try(core.sys.mkdir_p(dir, 448))
-    local j = journal.file(dir .. "/" .. recovery.JOURNAL)
+    j = journal.file(dir .. "/" .. recovery.JOURNAL)
     -- A VM of one pod refuses what the pod forbids, whoever asks; a shared one has no settings, and each pod its own.
     local w = world.new {
       id = id, host = driver, log = log, run_dir = dir, no_writable_shares = spec.settings and spec.settings.no_writable_shares,
@@ -55,6 +56,10 @@ function launch.vm(spec, opts)
   end, err.traceback)
   if not ok then
     chosen:close()
+    if j then -- it is ours, and nothing is in it
+      j:remove()
+      pcall(recovery.remove, dir)
+    end
     error(vm, 0)
   end
   return vm

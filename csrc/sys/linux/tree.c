@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -43,6 +44,9 @@ msh_code msh_mkdir_p(const char *path, unsigned mode, msh_err *err)
     return make_folder(part, mode, err);
 }
 
+/* Less is not enough for the tables of any file system. */
+#define SPARSE_ROOM ((uint64_t)1 << 20)
+
 msh_code msh_make_sparse(const char *path, uint64_t bytes, msh_err *err)
 {
     if (bytes > INT64_MAX)
@@ -51,10 +55,15 @@ msh_code msh_make_sparse(const char *path, uint64_t bytes, msh_err *err)
     if (fd < 0)
         return msh_fail_errno(err, errno, "make %s", path);
     msh_code rc = MSH_OK;
-    if (ftruncate(fd, (off_t)bytes) != 0) {
+    struct statvfs room;
+    if (ftruncate(fd, (off_t)bytes) != 0)
         rc = msh_fail_errno(err, errno, "set the size of %s", path);
+    else if (bytes >= SPARSE_ROOM && fstatvfs(fd, &room) == 0 && room.f_bavail * room.f_frsize < SPARSE_ROOM)
+        rc = msh_fail(err, MSH_RESOURCE_EXHAUSTED, "make %s: no space left: %llu of %llu KiB are free", path,
+                      (unsigned long long)(room.f_bavail * room.f_frsize >> 10),
+                      (unsigned long long)(room.f_blocks * room.f_frsize >> 10));
+    if (rc != MSH_OK)
         unlink(path);
-    }
     msh_fd_close(&fd);
     return rc;
 }
