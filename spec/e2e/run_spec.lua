@@ -91,6 +91,23 @@ describe("moonshim run --rootfs", function()
       assert.is_truthy(result.err:find("UTF-8", 1, true), result.err)
     end)
 
+    it("environments and arguments as long as the kernel takes, and says when they are longer (known bug 92)", function()
+      local options = { "--env", "BIG=" .. ("b"):rep(120000) }
+      for i = 1, 200 do
+        options[#options + 1] = "--env"
+        options[#options + 1] = ("V%d=%s"):format(i, ("v"):rep(1000))
+      end
+      local result = command.run({ "sh", "-c", "echo ${#BIG} $V200 ${#1}", "sh", ("a"):rep(100000) }, options)
+      assert.equal(("120000 %s 100000\n"):format(("v"):rep(1000)), result.out, result.err:sub(1, 300))
+      -- More than that fits on no command line, a pod file can say it.
+      local file = command.write("long.lua", ([[return require("moonshim").pod { name = "long", containers = { main = {
+        rootfs = %q, args = { "true" }, env = { BIG = ("b"):rep(132000) } } } }]]):format(command.root()))
+      result = command.moonshim { "run", file }
+      assert.equal(125, result.code)
+      assert.equal(1, #lines(result.err), result.err:sub(1, 300))
+      assert.is_truthy(result.err:find("BIG", 1, true), result.err:sub(1, 300))
+    end)
+
     it("an environment with a PATH under the caller's additions", function()
       local result = command.run({ "env" }, { "--env", "FOO=bar" })
       assert.is_truthy(result.out:find("\nFOO=bar\n", 1, true) or result.out:find("^FOO=bar\n"))
@@ -104,6 +121,15 @@ describe("moonshim run --rootfs", function()
 
     it("the working directory", function()
       assert.equal("/etc\n", command.run({ "pwd" }, { "--cwd", "/etc" }).out)
+    end)
+
+    it("no working directory outside of the container, by whatever descriptor (known bug 142)", function()
+      for n = 3, 12 do
+        local result = command.run({ "pwd" }, { "--cwd", "/proc/self/fd/" .. n })
+        assert.equal("", result.out)
+        assert.equal(125, result.code)
+        assert.is_truthy(result.err:find("/proc/self/fd/" .. n, 1, true), result.err)
+      end
     end)
 
     it("the host name", function()

@@ -4,6 +4,10 @@ local quote = require("moonshim.guest.layout").quote
 
 local env = {}
 
+-- The kernel takes no longer entry of an environment and no longer argument: MAX_ARG_STRLEN, 32 pages, less the end of the
+-- text. How much all of them may be together depends on the stack of the process.
+env.LONGEST = 32 * 4096 - 1
+
 --- Raises `invalid_argument` when `entry` is no "NAME=value". "A=" is fine.
 ---@param entry any
 ---@param where string "process.env[3]"
@@ -15,6 +19,10 @@ function env.check(entry, where)
   local at = entry:find("=", 1, true)
   if not at then err.raise("invalid_argument", "%s: %s has no '=' (write NAME=value)", where, quote(entry)) end
   if at == 1 then err.raise("invalid_argument", "%s: %s has no name before '='", where, quote(entry)) end
+  if #entry > env.LONGEST then
+    err.raise("invalid_argument", "%s: %s has %d bytes, the kernel takes at most %d", where, quote(entry:sub(1, math.min(at - 1, 100))),
+      #entry, env.LONGEST)
+  end
 end
 
 --- A map or a list as a list; a map is put in order, so that the same input gives the same document.

@@ -81,6 +81,11 @@ local function rlimit(v, where)
   end
 end
 
+local function argument(v, where)
+  text(v, where)
+  if #v > env.LONGEST then bad(where, "has %d bytes, the kernel takes at most %d", #v, env.LONGEST) end
+end
+
 --- One process: of a container or of an exec.
 ---@param p any
 ---@param where string? "process"
@@ -90,7 +95,7 @@ function validate.process(p, where)
   object(p, where)
   local args = where .. ".args"
   if data.absent(p.args) then bad(args, "is missing: it holds the program and its arguments") end
-  list(p.args, args, text)
+  list(p.args, args, argument)
   if #p.args == 0 then bad(args, "is empty: it holds the program and its arguments") end
   if p.args[1] == "" then bad(args .. "[1]", "is empty: it names the program") end
   list(p.env, where .. ".env", env.check)

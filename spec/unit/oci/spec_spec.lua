@@ -132,6 +132,17 @@ describe("the spec of a container", function()
     end)
   end
 
+  it("refuses what is longer than the kernel takes, by its name alone, and nothing shorter (known bug 92)", function()
+    local longest = 131071
+    assert.is_true(has(spec({ env = { "A=" .. ("x"):rep(longest - 2) } }).process.env, "A=" .. ("x"):rep(longest - 2)))
+    local text = refusal(spec, { env = { "SECRET=" .. ("z"):rep(longest - 6) } })
+    assert.truthy(text:find("SECRET", 1, true) and text:find("131072 bytes", 1, true), text)
+    assert.is_nil(text:find("zz", 1, true))
+    text = refusal(spec, { args = { "a", ("x"):rep(longest + 1) } })
+    assert.truthy(text:find("args[2]", 1, true) and text:find("131072 bytes", 1, true), text)
+    spec { args = { "a", ("x"):rep(longest) } }
+  end)
+
   it("accepts an empty value", function() assert.is_true(has(spec({ env = { "A=" } }).process.env, "A=")) end)
 
   for name, container in pairs {
