@@ -70,10 +70,14 @@ local function holdings(agent)
   }
 end
 
----What exists in the guest: mounts, folders, cgroups.
+---What exists in the guest: mounts, folders, cgroups, and the bytes of its own file systems, which are in memory.
 local function guest_counts(agent)
   local _, mounts = read(("/proc/%d/mounts"):format(agent)):gsub("\n", "")
   local out = { "mounts=" .. mounts }
+  for _, path in ipairs { "run", "tmp" } do
+    local fs = assert(uv.fs_statfs(("/proc/%d/root/%s"):format(agent, path)))
+    out[#out + 1] = ("bytes of /%s=%d"):format(path, (fs.blocks - fs.bfree) * fs.bsize)
+  end
   for _, path in ipairs {
     "run/gcs/pods", "run/mounts/scsi", "run/mounts/plan9", "run/moonshim-guest/tmp", "run/moonshim-guest/crun", "sys/fs/cgroup/pods",
     "sys/fs/cgroup/memory/pods", "sys/fs/cgroup/systemd/pods",
@@ -213,9 +217,15 @@ function SCENARIOS.execs()
   assert(vm:stop())
 end
 
+local EXECS_EACH = 10
+
 function SCENARIOS.containers()
-  for _, n in ipairs { 1, 10, 100, want.containers } do
-    if n > want.containers then break end
+  local sizes = {}
+  for _, n in ipairs { 1, 10, 100 } do
+    if n < want.containers then sizes[#sizes + 1] = n end
+  end
+  sizes[#sizes + 1] = want.containers
+  for _, n in ipairs(sizes) do
     local vm = warm("soak-containers")
     local agent = agent_of(vm)
     local before, guest = holdings(agent), guest_counts(agent)
@@ -231,6 +241,13 @@ function SCENARIOS.containers()
     for _, c in ipairs(pod:containers()) do assert(c:state() == "running") end
     assert(pod.c1:exec(TRUE)):wait()
     local asked = ms_since(from)
+    -- Every helper that the agent runs, every init and every exec ends in one place there: each with its own code.
+    local list = pod:containers()
+    each(n * EXECS_EACH, 32, function(i)
+      local p = assert(list[(i - 1) % n + 1]:exec { "sh", "-c", "exit " .. i % 251 })
+      local code = assert(p:wait())
+      if code ~= i % 251 then complain("an exec that ends with %d ended with %d", i % 251, code) end
+    end)
     from, shim = uv.hrtime(), own_cpu()
     assert(pod:stop())
     say("  %4d containers: up %7.2f ms each (shim %5.2f), plan %5.2f, down %7.2f (shim %5.2f); state of all and an exec %6.2f ms; " ..
@@ -484,9 +501,10 @@ function SCENARIOS.order()
   local pod = assert(vm:start_pod(pod_of("pod", { base = plain() })))
   each(want.count, 16, function(i)
     local code = i % 256
-    local p = assert(pod.base:exec { "sh", "-c", "exit " .. code, id = "e" .. i })
+    local p = assert(pod.base:exec { "sh", "-c", "printf 0123456789; exit " .. code, id = "e" .. i })
     local got = assert(p:wait())
     if got ~= code then complain("exec e%d ended with %d", i, got) end
+    if p:output() ~= "0123456789" then complain("exec e%d said %q", i, tostring(p:output())) end
   end)
   each(runs, 8, function(i)
     local name, signal = ("r%d"):format(i), ({ "KILL", "TERM", "HUP" })[i % 4]

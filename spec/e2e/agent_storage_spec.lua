@@ -124,6 +124,22 @@ agent.describe("the agent's storage", function()
     assert.equal("", vm:inside "ls /run/mounts/scsi")
   end)
 
+  it("deletes what somebody has unmounted and removed by hand (known bug 21)", function()
+    attach_layers()
+    attach_scratch()
+    local _, settings = combine("c1", { scratch = true })
+    vm:create("c1", gcs.spec(settings.ContainerRootPath, { "sleep", "600" }), { scratch = settings.ScratchPath })
+    local pid = vm:start "c1"
+    vm:must("signal", "c1", { ProcessId = pid, Options = { Signal = 9 } })
+    vm:wait("c1", pid)
+    vm:inside("umount " .. settings.ContainerRootPath .. "; umount /run/mounts/scsi/0_1_0")
+    vm:inside "find /sys/fs/cgroup -depth -type d -name c1 -exec rmdir {} +"
+    assert.equal(0, (vm:modify("Remove", "CombinedLayers", settings)))
+    vm:must("delete_state", "c1")
+    for lun = 3, 1, -1 do assert.equal(0, (undisk(lun))) end
+    assert.equal("", vm:inside "ls /run/mounts/scsi; find /run/gcs/pods -mindepth 1")
+  end)
+
   it("makes a read-only root out of layers that lack mount points", function()
     attach_layers()
     local result, settings = combine("c1", { mount_points = { "/data/in", { Path = "/etc/one.conf", File = true } } })

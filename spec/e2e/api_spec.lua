@@ -55,6 +55,29 @@ describe("a pod driven from code", function()
     end)
   end)
 
+  it("runs execs beside one that never waits for its children (known bug 40)", function()
+    with_pod({ web = plain() }, function(pod)
+      local task = require "moonshim.task"
+      -- The shell's child ends, and what the shell has become does not ask for it.
+      local careless = assert(pod.web:exec { "sh", "-c", "sh -c 'exit 3' & exec sleep 600" })
+      local function zombies()
+        local p = assert(pod.web:exec { "sh", "-c", "grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l" })
+        p:wait()
+        return p:output()
+      end
+      local function one_zombie()
+        task.deadline("60s", function()
+          while zombies() ~= "1\n" do task.sleep(5) end
+        end)
+      end
+      one_zombie()
+      for _ = 1, 50 do assert.equal(0, assert(pod.web:exec { "true" }):wait()) end
+      one_zombie()
+      assert(careless:kill "KILL")
+      assert.equal(137, careless:wait())
+    end)
+  end)
+
   it("kills an exec with its signal in the status, and refuses signals that do not exist", function()
     with_pod({ web = plain() }, function(pod)
       local p = assert(pod.web:exec { "sleep", "600" })

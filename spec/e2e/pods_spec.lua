@@ -179,6 +179,32 @@ describe("a VM for several pods", function()
     end)
   end)
 
+  it("whose pause process ends is not ready, its containers go on until it is stopped (known bug 165)", function()
+    with_vm(function(vm)
+      local a = assert(vm:start_pod(pod_of("a", { web = plain(), db = plain() })))
+      local b = assert(vm:start_pod(pod_of("b", { other = plain() })))
+      a._pod.sandbox:kill(9)
+      assert.equal(137, (a._pod.sandbox:wait()))
+      task.deadline("60s", function()
+        while a._pod.machine:state() ~= "unready" do task.sleep(1) end
+      end)
+      assert.equal("running", a.web:state())
+      assert.equal("here\n", output(a.web, "echo", "here"))
+      assert.equal("active", b._pod.machine:state())
+      assert(a:stop())
+      local seen, lost = {}, 0
+      for _, event in ipairs(a:events()) do
+        local c = event.data.container
+        if event.topic == "sandbox-lost" then lost = lost + 1 end
+        if c and event.data.exec == "" then seen[c] = (seen[c] or "") .. " " .. event.topic end
+      end
+      assert.same({ a = " create start exit delete", web = " create start exit delete", db = " create start exit delete" }, seen)
+      assert.equal(1, lost)
+      assert.equal("here\n", output(b.other, "echo", "here"))
+      assert(vm:start_pod(pod_of("a", { web = plain() })))
+    end)
+  end)
+
   it("tells each pod its own events, in order, and late readers what they missed", function()
     with_vm(function(vm)
       local a = assert(vm:start_pod(pod_of("a", { web = plain { args = { "sh", "-c", "exit 3" } } })))
