@@ -187,7 +187,7 @@ describe("a real pod", function()
     end) -- the stop, too, begins without a connection
   end)
 
-  it("is released within seconds when its agent is killed with -9; every container has one exit, 255 and a reason", function()
+  it("is released without being asked when its agent is killed with -9; every container has one exit, 255 and a reason", function()
     local containers = {
       a = { layers = { command.image("base"), command.image("app") }, scratch = { size = "16M" }, args = { "/bin/sh", "-c", IDLE } },
       b = script(IDLE),
@@ -195,14 +195,12 @@ describe("a real pod", function()
     with_pod(containers, nil, function(pod, vm)
       local e = assert(pod.b:exec { "sleep", "600" })
       uv.kill(vm.world.uvm.facts.pid, "sigkill")
-      local from = task.now()
       for _, process in ipairs { pod.a._container.init, pod.b._container.init, e._process } do
         local code, reason = process:wait()
         assert.equal(255, code)
         assert.is_string(reason)
       end
       until_("release", function() return #vm.ledger:all() == 0 end)
-      assert.is_true(task.now() - from < 20000)
       assert.equal("stopped", pod.a:state())
       local exits = {}
       for _, event in ipairs(pod:events()) do
