@@ -235,6 +235,22 @@ describe("a VM for several pods", function()
     end)
   end)
 
+  it("shares nothing with a VM of the same name in another run folder", function()
+    local second = command.folder .. "/run2"
+    moonshim.run(function()
+      local function boot(run_dir)
+        local vm = assert(moonshim.vm { name = "node", run_dir = run_dir, die_with_parent = true })
+        return vm, assert(vm:start_pod(pod_of("a", { web = plain() })))
+      end
+      local one = boot(command.run_dir)
+      local other, pod = boot(second)
+      assert(one:stop())
+      assert.equal("here\n", output(pod.web, "echo", "here"))
+      assert(other:stop())
+    end)
+    assert.same({}, command.list(second))
+  end)
+
   it("ends with its last pod when that was asked for", function()
     moonshim.run(function()
       local vm = assert(moonshim.vm { name = "node", run_dir = command.run_dir, ends_with_last_pod = true, die_with_parent = true })

@@ -1,7 +1,8 @@
 --- Host drivers by name, and the document that describes a utility VM.
 --
 -- A driver (lua/moonshim/host/<name>.lua) has, all raising:
---   reserve(id, document) -> facts            what the VM will be called and where it lives; no effect
+--   reserve(id, document, run_dir?) -> facts  what the VM will be called and where it lives, run_dir being the folder that
+--                                             the driver would name; no effect
 --   create(id, document, facts?) -> uvm       facts: those of reserve, else they are made
 --   open(facts) -> uvm                        raises gone when that incarnation has ended
 --   terminate(facts)                          from any process, any number of times; removes all that is left of it

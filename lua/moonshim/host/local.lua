@@ -94,13 +94,14 @@ end
 --- Names and places of a VM, before anything exists.
 ---@param id string
 ---@param document table?
+---@param run_dir string? when whoever asks keeps its run folders elsewhere
 ---@return table facts
-function driver.reserve(id, document)
+function driver.reserve(id, document, run_dir)
   if type(id) ~= "string" or id == "" or #id > 512 or id:find "%c" then
     refuse("create", "invalid_argument", "%q is no id of a VM", tostring(id))
   end
   if document then driver.check_document(document) end
-  local dir = driver.run_dir(id)
+  local dir = run_dir or driver.run_dir(id)
   return {
     host = "local",
     id = id,

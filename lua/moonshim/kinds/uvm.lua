@@ -10,8 +10,7 @@ return kind.define("uvm", {
   v = 1,
   reserve = function(world, args)
     if type(args.document) ~= "table" then err.raise("invalid_argument", "uvm: the document is missing") end
-    local facts = world.host.reserve(world.id, args.document)
-    facts.run_dir = world.run_dir or facts.run_dir -- whoever made the world may keep its run folders elsewhere
+    local facts = world.host.reserve(world.id, args.document, world.run_dir)
     return facts
   end,
   acquire = function(world, facts, args)
