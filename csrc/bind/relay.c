@@ -236,6 +236,17 @@ static int l_close_stdin(lua_State *L)
     return 1;
 }
 
+/* io:gone() -> true | nil, err      the VM has ended: nobody dials any more      [-0, +1..2, m] */
+static int l_gone(lua_State *L)
+{
+    l_io *u = luaL_checkudata(L, 1, IO);
+    if (u->io == NULL)
+        return msh_l_closed(L, "the stdio");
+    msh_io_gone(u->io);
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 /* io:cut("stdin" | "stdout" | "stderr") -> true | nil, err      a fault for tests: the socket breaks [-0, +1..2, arg] */
 static int l_cut(lua_State *L)
 {
@@ -264,6 +275,7 @@ void msh_l_open_relay(lua_State *L)
     static const luaL_Reg relay_methods[] = {{"open", l_open}, {NULL, NULL}};
     static const luaL_Reg io_methods[] = {{"exited", l_exited},
                                           {"close_stdin", l_close_stdin},
+                                          {"gone", l_gone},
                                           {"cut", l_cut},
                                           {"counts", l_counts},
                                           {NULL, NULL}};

@@ -137,10 +137,25 @@ static msh_code start(msh_flow *f, msh_err *err)
 
 /* ---- a socket that breaks, and the next one ---- */
 
+/* The socket is lost, and so is whoever could dial another. */
+static void end_without_guest(msh_flow *f)
+{
+    if (f->error == 0)
+        f->error = ECONNRESET;
+    if (f->index == MSH_STDIN)
+        msh__flow_over(f, 0);
+    else
+        msh__flow_end(f);
+}
+
 /* The socket is lost, the stream is not: listens for the agent, which dials again. */
 static void again(msh_flow *f)
 {
     msh_err err = {0};
+    if (f->io->gone) {
+        end_without_guest(f);
+        return;
+    }
     msh_list_remove(&f->hot);
     msh__unwatch(f->io->relay, f->sock);
     msh_fd_close(&f->sock);
@@ -235,6 +250,22 @@ void msh__flow_cut(msh_flow *f)
         again(f);
     else
         msh__flow_over(f, ECONNRESET);
+    msh__io_check(f->io);
+}
+
+void msh__flow_gone(msh_flow *f)
+{
+    if (f->state == FLOW_LISTEN || f->state == FLOW_AGAIN)
+        msh__flow_connection(f); /* it may have come a moment ago */
+    if (f->state == FLOW_LISTEN) {
+        msh_err err;
+        msh_fail(&err, MSH_UNAVAILABLE, "%s: the guest is gone", f->path);
+        fail_open(f, &err);
+    } else if (f->state == FLOW_AGAIN || f->state == FLOW_HEAR || f->state == FLOW_HALF) {
+        end_without_guest(f);
+    } else if (f->state == FLOW_RUN) {
+        msh__flow_heat(f);
+    }
     msh__io_check(f->io);
 }
 

@@ -5,7 +5,7 @@
  *   NONE   LISTEN --accept--> RUN --stdin's end--> HALF --exit, close--> OVER
  *   with `resume`: RUN, HALF --socket broke--> AGAIN --accept--> RUN; stdin goes AGAIN --accept--> HEAR --word--> RUN
  *             `                 `--output's end--> OVER or LINGER --reader came, close--> OVER
- *              `--exit without a connection, failure--> OVER
+ *              `--exit without a connection, failure, guest gone--> OVER
  *
  * Always     1. a field belongs to the owner's thread, to the data thread, or to both under relay.lock, as marked. The
  *               open command hands an io to the data thread, the CLOSED report hands it back; then the owner
@@ -21,8 +21,15 @@
 #include "transport/tail.h"
 #include <stdatomic.h>
 
-enum { DO_OPEN = 1, DO_EXITED = 2, DO_CLOSE_STDIN = 4, DO_CLOSE = 8, DO_CUT = 16 }; /* msh_io.commands */
-enum { SAY_READY = 1, SAY_FAILED = 2, SAY_DRAINED = 4, SAY_CLOSED = 8 };            /* msh_io.reports */
+enum {
+    DO_OPEN = 1,
+    DO_EXITED = 2,
+    DO_CLOSE_STDIN = 4,
+    DO_CLOSE = 8,
+    DO_CUT = 16,
+    DO_GONE = 32
+};                                                                       /* msh_io.commands */
+enum { SAY_READY = 1, SAY_FAILED = 2, SAY_DRAINED = 4, SAY_CLOSED = 8 }; /* msh_io.reports */
 
 typedef enum flow_state {
     FLOW_NONE,
@@ -88,6 +95,7 @@ struct msh_io {
     msh_time until, idle,
         moved_at;      /* once it has exited: the last moment, and how long nothing may move before it */
     msh_time away;     /* 0 = for ever */
+    bool gone;         /* the guest: no socket is waited for */
     msh_node draining; /* relay.draining */
 };
 
@@ -142,6 +150,7 @@ void msh__flow_heard(msh_flow *f);      /* something about the socket in HALF or
 void msh__flow_cut(msh_flow *f);
 void msh__flow_say_over(
     msh_flow *f);                 /* to the guest of an output, so that the close is not taken for a break */
+void msh__flow_gone(msh_flow *f); /* io.gone was set */
 void msh__flow_try(msh_flow *f);  /* move a share */
 void msh__flow_heat(msh_flow *f); /* try it in this turn */
 void msh__flow_close_stdin(msh_flow *f);

@@ -210,6 +210,11 @@ void msh_io_close_stdin(msh_io *io)
     send_command(io, DO_CLOSE_STDIN);
 }
 
+void msh_io_gone(msh_io *io)
+{
+    send_command(io, DO_GONE, MSH_NEVER);
+}
+
 void msh_io_cut(msh_io *io, int stream)
 {
     uv_mutex_lock(&io->relay->lock);

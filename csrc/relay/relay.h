@@ -75,6 +75,10 @@ void msh_io_exited(msh_io *io, uint64_t idle_ms, uint64_t most_ms);
 /* stdin ends after the bytes that are there: a descriptor is read until it would block, a fifo until its
  * writers have left. Nothing to do without stdin or the second time. */
 void msh_io_close_stdin(msh_io *io);
+/* The guest is gone, so nobody dials any more: what has arrived is moved on, then the streams end. Nobody waits for a
+ * connection from here on, the first or another; the limits of msh_io_exited are needed at most for readers
+ * on our side that are slow. */
+void msh_io_gone(msh_io *io);
 /* A fault, for tests: closes the socket of one stream over whatever is on its way, as a broken connection would. */
 void msh_io_cut(msh_io *io, int stream);
 /* A look at the counters, at any time. */

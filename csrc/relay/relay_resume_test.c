@@ -222,6 +222,79 @@ static void an_output_whose_agent_never_comes_back_is_cut(void **state)
     close(null);
 }
 
+enum { FOR_EVER = 3600000 };
+
+static void an_output_whose_guest_is_gone_waits_for_nobody(void **state)
+{
+    fixture *x = *state;
+    told t = {0};
+    int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    msh_io *io = open_with(x, &t, MSH_STDOUT, null);
+    int guest = dial(x, 2);
+    write_all(guest, "abc", 3);
+    close(guest);
+    while (access(at(x, "2"), F_OK) != 0)
+        sched_yield(); /* it listens again */
+    msh_io_gone(io);
+    msh_io_exited(io, FOR_EVER, FOR_EVER);
+    until(x, t.drained == 1);
+    assert_false(t.report.cut);
+    assert_true(t.report.bytes[MSH_STDOUT] == 3);
+    assert_int_equal(access(at(x, "2"), F_OK), -1);
+    msh_io_close(io);
+    close(null);
+}
+
+static void what_a_guest_sent_before_it_was_gone_arrives(void **state)
+{
+    fixture *x = *state;
+    told t = {0};
+    char *bytes = pattern(ALL), *got = malloc(ALL);
+    int p[2];
+    assert_non_null(got);
+    assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+    msh_io *io = open_with(x, &t, MSH_STDOUT, p[1]);
+    close(p[1]);
+    int guest = dial(x, 2);
+    assert_int_equal(fcntl(guest, F_SETFL, O_NONBLOCK), 0);
+    size_t sent = 0;
+    struct pollfd f = {.fd = guest, .events = POLLOUT};
+    while (poll(&f, 1, 300) > 0) { /* as much as fits, while nobody reads */
+        ssize_t n = send(guest, bytes + sent, ALL - sent, MSG_NOSIGNAL);
+        assert_true(n > 0);
+        sent += (size_t)n;
+        assert_true(sent < ALL);
+    }
+    msh_io_gone(io);
+    msh_io_exited(io, FOR_EVER, FOR_EVER);
+    close(guest); /* after the news: its end shall not be taken for a break any more */
+    assert_true(read_all(p[0], got, ALL) == sent);
+    assert_memory_equal(bytes, got, sent);
+    until(x, t.drained == 1);
+    assert_false(t.report.cut);
+    assert_int_equal(access(at(x, "2"), F_OK), -1);
+    msh_io_close(io);
+    close(p[0]);
+    free(bytes);
+    free(got);
+}
+
+static void a_stream_that_nobody_called_fails_when_the_guest_is_gone(void **state)
+{
+    fixture *x = *state;
+    told t = {0};
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    msh_io *io = open_with(x, &t, MSH_STDIN, null);
+    msh_io_gone(io);
+    until(x, t.ready == 1);
+    assert_int_equal(t.err.code, MSH_UNAVAILABLE);
+    msh_io_gone(io);
+    msh_io_exited(io, FOR_EVER, FOR_EVER);
+    until(x, t.drained == 1);
+    msh_io_close(io);
+    close(null);
+}
+
 static void a_reader_that_left_is_no_break(void **state)
 {
     fixture *x = *state;
@@ -279,6 +352,9 @@ int main(void)
         WITH_RELAY(an_output_whose_agent_never_comes_back_is_cut),
         WITH_RELAY(a_reader_that_left_is_no_break),
         WITH_RELAY(the_word_is_there_before_the_broken_pipe),
+        WITH_RELAY(an_output_whose_guest_is_gone_waits_for_nobody),
+        WITH_RELAY(what_a_guest_sent_before_it_was_gone_arrives),
+        WITH_RELAY(a_stream_that_nobody_called_fails_when_the_guest_is_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,6 +54,13 @@ static void do_exited(msh_io *io, msh_time idle, msh_time until)
     msh__io_check(io);
 }
 
+static void do_gone(msh_io *io)
+{
+    io->gone = true;
+    for (int i = 0; i < MSH_STDIO; i++)
+        msh__flow_gone(&io->flow[i]);
+}
+
 static void do_close(msh_io *io)
 {
     for (int i = 0; i < MSH_STDIO; i++)
@@ -94,6 +101,8 @@ static bool take_commands(msh_relay *r)
                 msh__flow_cut(&io->flow[i]);
         if ((what & DO_CLOSE_STDIN) != 0)
             msh__flow_close_stdin(&io->flow[MSH_STDIN]);
+        if ((what & DO_GONE) != 0)
+            do_gone(io);
         if ((what & DO_EXITED) != 0)
             do_exited(io, idle, until);
     }

@@ -575,11 +575,12 @@ local function relay(f)
         if io.drained or io.closed then return end
         io.drained = true
         task.detach(function()
-          task.sleep(math.min(f.drain_takes or 0, ms))
+          task.sleep(io.is_gone and 0 or math.min(f.drain_takes or 0, ms))
           close()
           want.on_drained { stdout = 0, stderr = 0, cut = (f.drain_takes or 0) > ms }
         end)
       end
+      function io.gone() io.is_gone = true end
       function io.close_stdin() f.stdin_closed = (f.stdin_closed or 0) + 1 end
       function io.close() close() end
       function io.counts() return {} end

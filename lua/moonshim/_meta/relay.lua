@@ -49,6 +49,11 @@ function io:exited(idle_ms, most_ms) end
 ---@return moonshim.Error? err
 function io:close_stdin() end
 
+---The VM has ended: nobody dials any more. What has arrived is moved, then the streams end; nothing waits for a socket.
+---@return true? ok
+---@return moonshim.Error? err
+function io:gone() end
+
 ---A fault, for tests: the socket of one stream breaks.
 ---@param stream "stdin"|"stdout"|"stderr"
 ---@return true? ok

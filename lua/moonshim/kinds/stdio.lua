@@ -49,6 +49,7 @@ end
 ---@private
 ---@async
 function Stdio:drain(idle, most)
+  if not self.world.alive() then self.io:gone() end -- nothing more comes than what is here
   self.io:exited(idle, most)
   local report = task.deadline(most + GRACE, self.drained.wait, self.drained)
   local dropped, errors = report.dropped or {}, report.errors or {}
