@@ -86,6 +86,9 @@ local function vm_of(world, op)
   error(err.new(world.alive() and "unavailable" or "gone", "the VM is not there", { origin = "host", op = op }), 0)
 end
 
+-- Effects on the host itself; the others are requests to the guest.
+local HOST_OPS = { attach = true, detach = true, add = true, remove = true, assign = true }
+
 -- { name of the operation for the classifier, function }, by operation, or by bus and operation where buses differ
 local ACTIONS = {
   attach = { "modify.add.scsi", function(self, e)
@@ -134,7 +137,9 @@ function Devices:perform(effect)
   if not ok then
     why = err.from(e)
     -- A bug of ours leaves the object in a state that nobody knows.
-    outcome = err.is(e) and classify.class(why, { op = action[1], alive = self.world.alive() }) or "unknown"
+    outcome = err.is(e) and classify.class(why, {
+      op = action[1], alive = self.world.alive(), asked = HOST_OPS[effect.op] and "host" or "guest",
+    }) or "unknown"
     self.world.log:debug("a device effect failed", { op = effect.op, path = effect.path, outcome = outcome, error = why })
   end
   self.index:done(effect.id, outcome, why)

@@ -97,12 +97,14 @@ end
 
 --- The row that decides, for tests and for `why`.
 ---@param e { code: string, origin: string?, op: string?, hresult: integer? }
----@param context { op: string?, alive: boolean }
+---@param context { op: string?, alive: boolean, asked: "host"|"guest"|nil }
 ---@return moonshim.ClassRow
 function classify.row(e, context)
+  local origin = e.origin or "shim"
+  if origin == "shim" and context.asked == "host" then origin = "host" end
   local op = context.op or e.op or ""
   local hresult = e.hresult and e.hresult ~= 0 and classify.normal(e.hresult) or nil
-  for _, row in ipairs(classify.tables[e.origin or "shim"] or classify.tables.shim) do
+  for _, row in ipairs(classify.tables[origin] or classify.tables.shim) do
     if (row.alive == nil or row.alive == context.alive)
       and fits(row.code, e.code) and fits(row.hresult, hresult) and op:find("^" .. row.op .. "$")
     then
@@ -114,7 +116,8 @@ end
 
 --- What the error means for the operation that met it.
 ---@param e { code: string, origin: string?, op: string?, hresult: integer? }
----@param context { op: string?, alive: boolean } op: taken from the error when absent
+---@param context { op: string?, alive: boolean, asked: "host"|"guest"|nil } op: taken from the error when absent; asked: who
+---did not answer, when nobody did: the death of the VM is an answer of its guest, and none of the host
 ---@return moonshim.Class
 function classify.class(e, context)
   if e.code == "gone" then return "gone" end
@@ -122,14 +125,14 @@ function classify.class(e, context)
 end
 
 --- Runs a release step: an error of class "gone" is success, every other error goes on.
----@param context { op: string?, alive: fun(): boolean }
+---@param context { op: string?, alive: (fun(): boolean), asked: "host"|"guest"|nil }
 ---@param fn fun()
 ---@return "done"|"gone"
 function classify.release(context, fn)
   local ok, e = pcall(fn)
   if ok then return "done" end
   if type(e) ~= "table" or not e.code then error(e, 0) end
-  if classify.class(e, { op = context.op, alive = context.alive() }) == "gone" then return "gone" end
+  if classify.class(e, { op = context.op, alive = context.alive(), asked = context.asked }) == "gone" then return "gone" end
   return error(e, 0)
 end
 

@@ -77,7 +77,9 @@ local function leave_host(world, facts)
   -- The host's end is undone although the VM is gone.
   local vm = world.uvm or world.host.remains and world.host.remains(world.run_dir)
   if not vm then return end
-  classify.release({ op = "modify.remove.nic", alive = world.alive }, function() vm:modify(request(facts, "Remove"), facts) end)
+  classify.release({ op = "modify.remove.nic", alive = world.alive, asked = "host" }, function()
+    vm:modify(request(facts, "Remove"), facts)
+  end)
 end
 
 return kind.define("nic", {

@@ -82,10 +82,19 @@ describe("the classification", function()
     end
   end)
 
-  it("never calls a live VM's lost connection gone [#374]", function()
+  it("never calls a live VM's lost connection gone", function()
     for _, op in ipairs { "modify.remove.mount", "delete_state", "signal", "shutdown", "wait" } do
       assert.equal("unknown", classify.class({ code = "unavailable", origin = "shim" }, { op = op, alive = true }))
     end
+  end)
+
+  it("takes the death of the VM for an answer of its guest, and for none of its host", function()
+    local e = { code = "deadline_exceeded", origin = "shim", message = "no answer" }
+    for _, op in ipairs { "modify.remove.scsi", "modify.remove.vpci", "modify.remove.nic" } do
+      assert.equal("unknown", classify.class(e, { op = op, alive = false, asked = "host" }))
+    end
+    assert.equal("gone", classify.class(e, { op = "modify.remove.mount", alive = false, asked = "guest" }))
+    assert.equal("gone", classify.class({ code = "not_found", origin = "host" }, { op = "modify.remove.scsi", alive = true, asked = "host" }))
   end)
 
   it("treats the forms of one code alike", function()
