@@ -281,7 +281,8 @@ Plan.table, Plan.json, Plan.__tostring = print_plan.table, print_plan.json, prin
 ---Runs the plan in the current task; needs nobody's leave, so most callers want plan.execute. A cancel starts no further
 ---step and lets the running ones finish.
 ---@async
----@param opts { width: integer?, on_step: function?, ctx: any }? width: steps at once within a container, default 1.
+---@param opts { width: integer?, again_within: integer?, on_step: function?, ctx: any }? width: steps at once within a container,
+---default 1; again_within: milliseconds that a step gets which has one more go after the end of the VM, at most.
 ---on_step(step, what, detail): what is start, retry, done, gone, failed, skipped, debt or again. ctx goes to hooks.
 ---@return moonshim.Report
 Plan.run = run_plan.run
@@ -364,7 +365,7 @@ local function carry_out(ledger, spec, job)
   ledger:settle(spec.owner)
   local p, fallback = edited(ledger, spec)
   local report = p:run {
-    width = spec.width, on_step = spec.on_step, ctx = spec.ctx,
+    width = spec.width, again_within = spec.again_within, on_step = spec.on_step, ctx = spec.ctx,
     on_engine = function(engine)
       job.engine = engine
       if job.gave_way then -- before it had begun
@@ -399,7 +400,7 @@ local MORE_THAN_DELETE = { stop = true, roll_back = true }
 ---on its owner is closing; what was being acquired is settled first.
 ---@async
 ---@param ledger moonshim.Ledger
----@param spec table owner, goal, order, reason, include, edit, width, on_step, ctx
+---@param spec table owner, goal, order, reason, include, edit, width, again_within, on_step, ctx
 ---as for derive and run; edit(p) changes the plan before it runs.
 ---@return moonshim.Report
 function plan.execute(ledger, spec)

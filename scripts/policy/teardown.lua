@@ -19,8 +19,12 @@ teardown.ladders = {
 teardown.delete_waits = "30s"
 ---How long an operator's script may think about a plan.
 teardown.script_within = "5s"
----What a step may take beyond the waits of its ladder: the answers of the guest.
+---What a step may take beyond the waits of its ladder: the answers of the guest. One that does not answer an order in this
+---time is silent, and the next rung is not tried.
 teardown.answer = "5s"
+
+---What is left on the host when the VM has ended, and failed before, gets one more go, for at most this long.
+teardown.again_within = "15s"
 
 ---Output that the processes have written is moved on before their streams are closed: until it stands still for so long,
 ---and for at most so long.
@@ -32,10 +36,11 @@ teardown.drain, teardown.drain_most = "1s", "5s"
 ---@param ctx { goal: string, ladder: table[]?, ms: fun(duration: any): integer } ladder: the operator's
 function teardown.edit(plan, ctx)
   local ladder = ctx.goal == "stop" and ctx.ladder or teardown.ladders[ctx.goal] or {}
-  local within = ctx.ms(teardown.answer)
+  local answer = ctx.ms(teardown.answer)
+  local within = answer
   for _, rung in ipairs(ladder) do within = within + ctx.ms(rung.wait) end
   if #ladder == 0 then within = ctx.ms(teardown.delete_waits) end
-  plan:tune("process", { within = within, retries = 0, args = { ladder = ladder } })
+  plan:tune("process", { within = within, retries = 0, args = { ladder = ladder, answer = answer } })
   if ctx.goal ~= "roll_back" then
     plan:tune("stdio", { args = { drain = ctx.ms(teardown.drain), most = ctx.ms(teardown.drain_most) } })
   end

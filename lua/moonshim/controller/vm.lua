@@ -397,7 +397,7 @@ end
 function Vm:finish(report, request)
   if self.machine:is("ended") then return report end
   if #self.ledger:all() > 0 then
-    report = self:execute { goal = "delete", owner = "vm", reason = "what the plan left", plain = true }
+    report = self:execute { goal = "delete", owner = "vm", reason = "what the plan left", plain = true, again = true }
   end
   for _, pod in pairs(self.pods) do pod:settle() end
   local left = self.ledger:all()

@@ -5,7 +5,8 @@
 -- facts   { container, exec }, then pid
 -- Acquiring an init makes the container in the guest, where init waits; acquiring an exec only records it. `start` runs
 -- it. Releasing climbs the ladder in step.args.ladder = { { "TERM", wait = "10s" }, { "KILL", wait = "10s" } }; without
--- rungs it waits for an exit and signals nobody.
+-- rungs it waits for an exit and signals nobody. A guest that takes longer than step.args.answer to take an order is
+-- silent: then nobody hears the next rung either, and the release fails at once.
 -- Always  1. an exit is recorded once, with a code: the process's own, or 255 and a reason when nobody can know.
 --         2. nothing secret (args, environment) is in the facts.
 -- The kind also exports start, wait, signal, resize, pids, stats and update, for those who hold the receipt.
@@ -175,16 +176,19 @@ local function ended_within(world, facts, self, ms)
   return false
 end
 
-local function climb(world, facts, self, ladder)
+local function climb(world, facts, self, ladder, answer)
+  local function order(op, fn)
+    return classify.release({ op = op, alive = world.alive }, function()
+      if answer then task.deadline(answer, fn) else fn() end
+    end)
+  end
   if self and self.frozen then -- it would hear nothing
-    classify.release({ op = "modify", alive = world.alive }, function() guest_of(world, "freeze"):freeze(facts.container, false) end)
+    order("modify", function() guest_of(world, "freeze"):freeze(facts.container, false) end)
     self.frozen = nil
   end
   for _, rung in ipairs(ladder) do
     local number = signals.number(rung[1])
-    local sent, how = pcall(classify.release, { op = "signal", alive = world.alive }, function()
-      guest_of(world, "signal"):signal(facts.container, facts.pid, number)
-    end)
+    local sent, how = pcall(order, "signal", function() guest_of(world, "signal"):signal(facts.container, facts.pid, number) end)
     if not sent and not err.is(how, "invalid_argument") then error(how, 0) end
     if how == "gone" and not self then return end
     -- A signal that this guest does not know is nothing to wait for; the next rung may be one that it knows.
@@ -216,7 +220,8 @@ local function release(world, facts, step)
     pid = self and self.pid
     if not pid or self.exit then return forget() end
   end
-  climb(world, { container = facts.container, pid = pid }, self, step and step.args and step.args.ladder or {})
+  local args = step and step.args or {}
+  climb(world, { container = facts.container, pid = pid }, self, args.ladder or {}, args.answer)
   return forget()
 end
 

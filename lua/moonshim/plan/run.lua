@@ -7,7 +7,8 @@
 --         4. one release per receipt at a time, whatever number of runs want it.
 --         5. a run that gives way (to that of a parent) starts nothing more; what it has not begun is the other's.
 -- At most `width` steps of one container run at once, and LIMIT in all. What a pod or the VM holds itself has its turn
--- when nothing below it is left to do, unless everything else waits for just that.
+-- when nothing below it is left to do, unless everything else waits for just that. What gets one more go after the end of
+-- the VM is the host's alone, and in nobody's way: all of it runs at once, each step for at most `again_within`.
 
 local err = require "moonshim.err"
 local record = require "moonshim.journal.record"
@@ -85,7 +86,8 @@ end
 
 -- One at a time per receipt. Another run may be at it, one that gave way to us, or for which it is a debt.
 local function release(self, step)
-  local ledger, r, due = self.ledger, step.receipt, task.now() + step.within
+  local within = self.state[step].again and math.min(step.within, self.again_within) or step.within
+  local ledger, r, due = self.ledger, step.receipt, task.now() + within
   while ledger.releasing[r] do
     local ok, e = pcall(task.deadline, math.max(0, due - task.now()), ledger.releasing[r].wait, ledger.releasing[r])
     if not ok then
@@ -295,7 +297,7 @@ end
 
 local function has_turn(self, step)
   local owner, group = step.owner, group_of(step.owner)
-  return (self.busy[group] or 0) < self.width and (owner:find("/.*/") or self.all[owner] == self.own[owner])
+  return self.state[step].again or (self.busy[group] or 0) < self.width and (owner:find("/.*/") or self.all[owner] == self.own[owner])
 end
 
 -- Starts or skips what can be; returns whether anything changed. What becomes ready meanwhile is for the next look.
@@ -420,7 +422,8 @@ end
 
 local function engine(p, opts)
   local self = {
-    plan = p, ledger = p.ledger, width = opts.width or 1, on_step = opts.on_step, ctx = opts.ctx, root = p.owner:match("^[^/]+"),
+    plan = p, ledger = p.ledger, width = opts.width or 1, again_within = opts.again_within or math.huge, on_step = opts.on_step,
+    ctx = opts.ctx, root = p.owner:match("^[^/]+"),
     state = {}, followers = {}, included = {}, ready = {}, halted = {}, busy = {}, own = {}, all = {}, running = 0,
     wake = task.queue(2 * #p.steps + 2),
   }

@@ -118,6 +118,7 @@ end
 ---@field reason string?
 ---@field ladder table[]? instead of the policy's
 ---@field plain boolean? without the operator's script
+---@field again boolean? it is what an earlier plan left: everything at once, and not as long as the first time
 
 ---Execs end after the init of their container: they end with it, so that only what outlives it is signalled, and an exec
 ---that ignores every signal does not use up the time of an init that does not.
@@ -190,11 +191,15 @@ end
 function Policy:plan_spec(vm, request, report)
   local teardown, heard = self.teardown, voices(vm, request)
   local given = request.ladder and operator.ladder(request.ladder, "ladder") or nil
-  local spec = { owner = request.owner, goal = request.goal, order = teardown.order, reason = request.reason }
+  local spec = {
+    owner = request.owner, goal = request.goal, order = teardown.order, reason = request.reason,
+    again_within = clock.ms(teardown.again_within), width = request.again and math.huge or nil,
+  }
   local used = {}
 
   local function default_edits(plan)
     teardown.edit(plan, { goal = request.goal, ladder = given, ms = clock.ms })
+    for _, step in ipairs(request.again and plan.steps or {}) do step.within = math.min(step.within, spec.again_within) end
     for _, voice in ipairs(given and {} or heard) do
       if voice.op.stop then
         teardown.edit(plan:only(voice.scope), { goal = request.goal, ladder = voice.op.stop, ms = clock.ms })

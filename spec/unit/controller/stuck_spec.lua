@@ -100,3 +100,88 @@ describe("a create that is stuck", function()
     end))
   end
 end)
+
+describe("an agent that answers nothing any more", function()
+  it("is given one answer's time by a stop, whatever its ladder: who hears no TERM hears no KILL", virtual(function()
+    local f, pod, vm = given.pod()
+    local c = given.running(pod, given.FULL)
+    f:fault(function(op) return op:find "^guest" and "hang" or nil end)
+    vm:stop { ladder = { { "TERM", wait = "10m" }, { "KILL", wait = "10m" } } }
+    assert.equal(5000, task.now())
+    assert.same({ 137, "ended with its VM" }, { c:wait() })
+    assert.same({}, f:leaks())
+  end))
+
+  it("fails the stop of one container in a shared VM as soon, and the next stop goes on", virtual(function()
+    local f, pod, vm = given.pod()
+    local c = given.running(pod, { "stubborn" })
+    f:fault(function(op) return op == "guest.signal" and "hang" or nil end)
+    assert.equal("deadline_exceeded", given.error(c.stop, c).code)
+    assert.equal(5000, task.now())
+    f:fault(nil)
+    c:stop()
+    assert.same({ 137 }, { c:wait() })
+    vm:stop()
+    assert.same({}, f:leaks())
+  end))
+
+  it("is told from one whose container does not listen: every rung has its time", virtual(function()
+    local f, pod, vm = given.pod()
+    given.running(pod, { "stubborn" })
+    vm:stop { ladder = { { "TERM", wait = "10m" }, { "KILL", wait = "10m" } } }
+    assert.equal(600000, task.now())
+    assert.same({ "c/101 15", "c/101 9" }, f.signals)
+  end))
+end)
+
+describe("a host whose detach hangs", function()
+  it("holds a stop up for one step, and then all of its disks at once for a while", virtual(function()
+    local f, pod, vm = given.pod()
+    given.running(pod, given.FULL)
+    f:fault(function(op) return op == "host.detach" and "hang" or nil end)
+    local e = given.error(vm.stop, vm)
+    assert.is_true(task.now() <= 60000 + 2 * 15000, tostring(task.now()))
+    assert.is_falsy(f.running)
+    -- The death of the VM says nothing about the host: what it holds is still held, for the next try.
+    assert.is_truthy(e.message:find("still held: ", 1, true), e.message)
+    local disks = 0
+    for _ in pairs(f.attached) do disks = disks + 1 end
+    assert.equal(disks, #vm.ledger:all())
+    f:fault(nil)
+    vm:stop()
+    assert.same({}, f:leaks())
+  end))
+
+  it("does not let a network adapter be forgotten", virtual(function()
+    local f, pod, vm = given.pod()
+    pod.network.endpoints_of = function() return { { name = "eth0", kind = "bridge", bridge = "moonshim0", dns = { servers = {}, search = {} } } } end
+    pod.network:setup { mode = "bridge" }
+    given.running(pod)
+    f:fault(function(op) return op == "host.unnic" and "hang" or nil end)
+    local e = given.error(vm.stop, vm)
+    assert.is_truthy(e.message:find("still held: nic-", 1, true), e.message)
+    f:fault(nil)
+    vm:stop()
+    assert.same({}, f:leaks())
+  end))
+end)
+
+describe("the exit of a process whose VM died", function()
+  it("waits for none of the output that cannot come any more", virtual(function()
+    local f, pod, vm = given.pod { drain_takes = 5000 }
+    local c = given.running(pod)
+    f:die()
+    assert.equal(255, (c:wait()))
+    assert.equal(0, task.now())
+    assert.is_table(f:event "exit")
+    vm:stop()
+  end))
+
+  it("waits for output that its living VM may still send", virtual(function()
+    local f, pod, vm = given.pod { drain_takes = 600 }
+    local c = given.running(pod, { "exit", 0 })
+    c:wait()
+    assert.equal(600, task.now())
+    vm:stop()
+  end))
+end)
