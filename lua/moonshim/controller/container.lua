@@ -94,16 +94,17 @@ end
 ---Settles where the streams of a process go: what the container names itself goes before what the caller has for it.
 ---request.io and request.logger become arguments of the kinds.
 ---@param request table with io, see moonshim.upstream
----@param process { id: string, terminal: boolean }
+---@param process { id: string, terminal: boolean, name: string? } name: for messages, its id when absent
 ---@param named { stdin: string?, stdout: string?, stderr: string?, io_retry: integer? }
 ---@param inherited string|integer|nil retry of the container, for an exec that has none of its own
 ---@return table io as its state shows it
 ---@return string|integer|nil retry
 local function settle_streams(request, process, named, inherited)
   local given = request.io or {}
-  local io = { name = given.name, namespace = given.namespace, retry = named.io_retry or given.retry or inherited }
+  local io = { name = given.name or process.name or process.id, namespace = given.namespace }
+  io.retry = named.io_retry or given.retry or inherited
   for _, name in ipairs { "stdin", "stdout", "stderr" } do io[name] = named[name] or given[name] end
-  local shown = { name = io.name, stdin = io.stdin, stdout = io.stdout, stderr = io.stderr, tty = process.terminal or nil }
+  local shown = { name = given.name, stdin = io.stdin, stdout = io.stdout, stderr = io.stderr, tty = process.terminal or nil }
   if process.terminal then shown.stderr = nil end
   request.io, request.logger = upstream.choose((request.io or io.stdin or io.stdout or io.stderr) and io, process)
   return shown, io.retry
@@ -219,7 +220,7 @@ function Container:exec(request)
   local terminal = request.terminal or (request.process and request.process.terminal) or false
   local size = size_of(request.io)
   request.terminal = terminal
-  local io = settle_streams(request, { id = id, terminal = terminal }, {}, self.io_retry)
+  local io = settle_streams(request, { id = id, terminal = terminal, name = self.id .. "/" .. id }, {}, self.io_retry)
   local exec = Process.new { vm = self.vm, container = self, id = id, terminal = terminal, io = io }
   exec.size = size
   self.processes[id] = exec

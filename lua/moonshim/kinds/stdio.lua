@@ -52,6 +52,8 @@ function Stdio:drain(idle, most)
   if not self.world.alive() then self.io:gone() end -- nothing more comes than what is here
   self.io:exited(idle, most)
   local report = task.deadline(most + GRACE, self.drained.wait, self.drained)
+  if self.reported then return report end
+  self.reported = true
   local dropped, errors = report.dropped or {}, report.errors or {}
   if report.cut then self.world.log:warn("output was cut: it had not ended in time after the exit", { name = self.name }) end
   for _, stream in ipairs(STREAMS) do

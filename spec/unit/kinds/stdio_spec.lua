@@ -117,6 +117,8 @@ describe("kind stdio", function()
     task.sleep(10)
     relay.opened[1].want.on_drained { stdout = 1, cut = true, dropped = { stdout = 9 }, errors = { stdout = "Broken pipe" } }
     t:join()
+    stdio.release(w, r.facts, { args = { drain = 1000, most = 1000 } })
+    assert.equal(2, #v.lines) -- each is said once
     assert.is_truthy(v.lines[1]:find("output was cut", 1, true))
     assert.is_truthy(v.lines[2]:find("output was dropped", 1, true) and v.lines[2]:find("Broken pipe", 1, true))
     assert.is_truthy(v.lines[2]:find("web", 1, true))
