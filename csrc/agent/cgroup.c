@@ -1,5 +1,7 @@
 #include "agent/cgroup.h"
+#include "agent/controllers.h"
 #include "agent/fs.h"
+#include "agent/log.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -144,6 +146,14 @@ static msh_code make_below(const msh_cgroup_tree *t, const char *path, msh_err *
     return MSH_OK;
 }
 
+/* v2: gives `path` its controllers. One that it cannot have makes those limits impossible, and nothing else. */
+static void hand_down(const char *tree, const char *path)
+{
+    char missing[128];
+    if (!msh_controllers_hand_down(tree, path, missing, sizeof missing))
+        msh_warn("cgroup %s/%s cannot be limited by: %s", tree, path, missing);
+}
+
 msh_code msh_cgroups_make(const msh_cgroups *c, const char *path, msh_err *err)
 {
     for (size_t i = 0; i < c->n; i++) {
@@ -153,6 +163,8 @@ msh_code msh_cgroups_make(const msh_cgroups *c, const char *path, msh_err *err)
             rc = make_below(&c->tree[i], path, err);
         if (rc != MSH_OK)
             return rc;
+        if (c->v2)
+            hand_down(c->tree[i].at, path);
     }
     return MSH_OK;
 }
@@ -227,35 +239,6 @@ msh_code msh_cgroups_mount(const msh_cgroups *c, const char *root, msh_err *err)
     return MSH_OK;
 }
 
-/* v2: the cgroups below `dir` get every controller that it has itself. */
-static void hand_down(const char *dir)
-{
-    char path[640], list[512];
-    snprintf(path, sizeof path, "%s/cgroup.controllers", dir);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, list, sizeof list - 1);
-    msh_fd_close(&fd);
-    list[n > 0 ? n : 0] = '\0';
-    snprintf(path, sizeof path, "%s/cgroup.subtree_control", dir);
-    char *save = NULL;
-    for (char *s = strtok_r(list, " \n", &save); s != NULL; s = strtok_r(NULL, " \n", &save)) {
-        char text[80];
-        snprintf(text, sizeof text, "+%.70s", s);
-        msh_fs_poke(path, text); /* one that cannot be delegated is not needed */
-    }
-}
-
-/* v2: so that `path` itself has them, everything above it hands its controllers down. */
-static void hand_down_to(const char *tree, const char *path)
-{
-    char at[640];
-    path += strspn(path, "/");
-    for (size_t n = strcspn(path, "/"); path[n] == '/'; n += 1 + strcspn(path + n + 1, "/")) {
-        snprintf(at, sizeof at, "%s/%.*s", tree, (int)n, path);
-        hand_down(at);
-    }
-}
-
 msh_code msh_cgroups_delegate(msh_err *err)
 {
     if (!is_v2(CGROUP_ROOT))
@@ -264,7 +247,7 @@ msh_code msh_cgroups_delegate(msh_err *err)
         return msh_fail_errno(err, errno, "make the agent's cgroup");
     if (msh_fs_poke(CGROUP_ROOT "/gcs/cgroup.procs", "0") != 0)
         return msh_fail_errno(err, errno, "join the agent's cgroup");
-    hand_down(CGROUP_ROOT);
+    hand_down(CGROUP_ROOT, "gcs");
     return MSH_OK;
 }
 
@@ -384,7 +367,7 @@ static void create_one(const char *dir, const char *tree, void *arg)
     if (a->rc == MSH_OK)
         a->rc = make_below(&t, a->path, a->err);
     if (a->rc == MSH_OK && is_v2(tree))
-        hand_down_to(tree, a->path);
+        hand_down(tree, a->path);
 }
 
 msh_code msh_inner_cgroup_create(const char *path, msh_err *err)

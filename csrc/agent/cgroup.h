@@ -27,7 +27,7 @@ typedef struct msh_cgroups {
 
 /* Reads the trees of the calling process' mount namespace. */
 msh_code msh_cgroups_find(msh_cgroups *out, msh_err *err);
-/* Makes `path` in every tree, ready to hold processes (cpuset filled in). */
+/* Makes `path` in every tree, ready to hold processes (v1: cpuset filled in) and to be limited (v2: with controllers). */
 msh_code msh_cgroups_make(const msh_cgroups *c, const char *path, msh_err *err);
 /* Removes `path` and what is below it from every tree, as far as it is empty. */
 void msh_cgroups_unmake(const msh_cgroups *c, const char *path);

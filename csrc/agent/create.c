@@ -134,6 +134,7 @@ static void create_work(void *ctx)
     msh_spec_world world;
     msh_effects effects = {0};
     msh_network_names names;
+    msh_cg top = msh_cg_inner("");
     msh_world_open(&world, hostname);
     msh_code rc = msh_network_read(c->network, &names, err);
     msh_spec_job job = {.id = c->id,
@@ -149,6 +150,8 @@ static void create_work(void *ctx)
         rc = ready_rootfs(c, &root, err);
     if (rc == MSH_OK)
         rc = msh_spec_change(k->spec, &job, &world, &effects, err);
+    if (rc == MSH_OK)
+        rc = msh_resources_possible(msh_json_get(msh_json_get(k->spec, "linux"), "resources"), &top, err);
     if (rc == MSH_OK)
         rc = msh_effects_do(&effects, c->root, err);
     if (rc == MSH_OK && c->what.kind == MSH_SANDBOX) {

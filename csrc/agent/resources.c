@@ -1,4 +1,5 @@
 #include "agent/resources.h"
+#include "agent/controllers.h"
 #include "agent/json.h"
 #include <errno.h>
 #include <inttypes.h>
@@ -344,6 +345,35 @@ msh_code msh_resources_apply(const msh_resources *l, const msh_cg *cg, msh_err *
     if (l->pids.set)
         add(&c, "pids", "pids.max", l->pids.value, 1);
     return carry_out(&c, err);
+}
+
+msh_code msh_resources_possible(const json_t *resources, const msh_cg *top, msh_err *err)
+{
+    msh_resources l;
+    msh_code rc = msh_resources_read(resources, &l, err);
+    if (rc != MSH_OK)
+        return rc;
+    const struct {
+        bool set;
+        const char *name, *controller;
+    } wanted[] = {{l.memory.set && l.memory.value >= 0, "memory.limit", "memory"},
+                  {l.swap.set && l.swap.value >= 0, "memory.swap", "memory"},
+                  {l.reservation.set && l.reservation.value >= 0, "memory.reservation", "memory"},
+                  {l.shares.set, "cpu.shares", "cpu"},
+                  {l.quota.set && l.quota.value >= 0, "cpu.quota", "cpu"},
+                  {l.cpus[0] != '\0', "cpu.cpus", "cpuset"},
+                  {l.mems[0] != '\0', "cpu.mems", "cpuset"},
+                  {l.pids.set && l.pids.value >= 0, "pids.limit", "pids"}};
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        char path[MSH_CG_PATH];
+        const char *controller = wanted[i].controller;
+        if (wanted[i].set && !(top->v2 ? msh_controllers_has(top->root, controller)
+                                       : access(msh_cg_path(top, controller, "", path), F_OK) == 0))
+            return msh_fail(err, MSH_FAILED_PRECONDITION,
+                            "resources: %s cannot be set: the host gives this VM no cgroup controller \"%s\"",
+                            wanted[i].name, controller);
+    }
+    return MSH_OK;
 }
 
 msh_code msh_resources_limit(const json_t *resources, const char *path, msh_err *err)

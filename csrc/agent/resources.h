@@ -31,6 +31,9 @@ void msh_resources_tidy(json_t *resources);
  * `devices` is no such member: hosts send it along with every update, and it means the devices of creation. */
 const char *msh_resources_beyond(const json_t *resources);
 
+/* Fails and names the limit when the cgroup `top` of the UVM cannot be limited in that way: failed_precondition. Runtimes
+ * would only say that a file is not there. */
+msh_code msh_resources_possible(const json_t *resources, const msh_cg *top, msh_err *err);
 /* Reads and applies: the limits of a pod as a whole, whose cgroup `path` ("/pods/p1") exists. */
 msh_code msh_resources_limit(const json_t *resources, const char *path, msh_err *err);
 msh_code msh_resources_apply(const msh_resources *l, const msh_cg *cg, msh_err *err);

@@ -250,6 +250,38 @@ static void on_an_error_nothing_has_changed(void **state)
     free_tree(&t);
 }
 
+static msh_code possible(const tree *t, const char *resources, msh_err *err)
+{
+    json_t *o = json_loads(resources, 0, NULL);
+    assert_non_null(o);
+    msh_cg top = msh_cg_at(t->root, t->cg.v2, "");
+    *err = (msh_err){0};
+    msh_code rc = msh_resources_possible(o, &top, err);
+    json_decref(o);
+    return rc;
+}
+
+static void a_limit_without_its_controller_is_named_before_the_runtime_runs(void **state)
+{
+    (void)state;
+    msh_err err;
+    for (int version = 1; version <= 2; version++) {
+        tree t = new_tree(version == 2, "");
+        given(&t, "pids", "pids.max", "max");
+        given(&t, "cpu", "cpu.weight", "100");
+        given(&t, "", "cgroup.controllers", "cpu pids");
+        assert_int_equal(possible(&t, "{\"pids\":{\"limit\":5},\"cpu\":{\"quota\":5000,\"shares\":7}}", &err),
+                         MSH_OK);
+        assert_int_equal(possible(&t, "{\"memory\":{\"limit\":-1},\"cpu\":{\"cpus\":\"\"}}", &err), MSH_OK);
+        assert_int_equal(possible(&t, "{\"pids\":{\"limit\":5},\"memory\":{\"limit\":1048576}}", &err),
+                         MSH_FAILED_PRECONDITION);
+        assert_non_null(strstr(err.msg, "memory.limit"));
+        assert_int_equal(possible(&t, "{\"cpu\":{\"cpus\":\"0\"}}", &err), MSH_FAILED_PRECONDITION);
+        assert_non_null(strstr(err.msg, "\"cpuset\""));
+        free_tree(&t);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -263,6 +295,7 @@ int main(void)
         cmocka_unit_test(cpu_is_converted_by_version),
         cmocka_unit_test(pids_and_no_pids_limit),
         cmocka_unit_test(on_an_error_nothing_has_changed),
+        cmocka_unit_test(a_limit_without_its_controller_is_named_before_the_runtime_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -115,6 +115,27 @@ describe("resources of a real container", function()
     end)
   end)
 
+  if not V2 then
+    pending "takes the controllers it limits by, which whoever manages the tree cannot take back: needs cgroup v2 alone"
+  else
+    it("takes the controllers it limits by, which whoever manages the tree cannot take back", function()
+      local function take_back()
+        local top = assert(io.open("/sys/fs/cgroup/cgroup.subtree_control", "w"))
+        top:setvbuf "no"
+        local ok = top:write "-cpu"
+        top:close()
+        return ok ~= nil
+      end
+      take_back() -- a Debian without a session of a user hands down only memory and pids
+      with_pod({ web = plain { resources = { cpus = 0.5 } } }, function(pod)
+        assert.equal("50000 100000", inside(pod, CPU))
+        assert.is_false(take_back())
+        assert.equal("50000 100000", inside(pod, CPU))
+      end)
+      assert.is_true(take_back())
+    end)
+  end
+
   it("changes nothing when one part of an update is refused (known-bugs 154)", function()
     with_pod({ web = plain { resources = { memory = "64M", pids = 50 } } }, function(pod)
       local ok, e = pod.web:update { memory = "96M", pids = 60, cpuset = "4000" }
