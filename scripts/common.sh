@@ -5,7 +5,7 @@
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 cd "$root" || exit 1
 
-# packages USE...: the Debian packages that a use needs (build, run, demo, bench, test, lint).
+# packages USE...: the Debian packages that a use needs (build, run, demo, bench, test, vm, lint).
 packages() {
   for use in "$@"; do
     case $use in
@@ -17,6 +17,7 @@ packages() {
       demo) echo busybox-static ;;
       bench) echo runc ;;
       test) echo lua-busted libcmocka-dev erofs-utils iproute2 procps ;;
+      vm) echo qemu-system-x86 busybox-static ;;
       lint) echo clang-format clang-tidy lua-check shellcheck libcmocka-dev luarocks ;;
       *) die "packages: no such use: $use" ;;
     esac
