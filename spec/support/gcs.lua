@@ -59,9 +59,10 @@ end
 ---A root file system made of busybox; returns its path below `folder`.
 function gcs.busybox_root(folder, name)
   local root = folder .. "/" .. name
-  gcs.sh(("mkdir -p %s/bin %s/etc %s/tmp && cp /bin/busybox %s/bin/ && %s/bin/busybox --install -s %s/bin"):format(
-    root, root, root, root, root, root))
-  gcs.sh(("for f in %s/bin/*; do [ -L $f ] && ln -sf busybox $f; done; chmod 1777 %s/tmp"):format(root, root))
+  gcs.sh(("mkdir -p %s/bin %s/etc %s/tmp && cp /bin/busybox %s/bin/ && chmod 1777 %s/tmp"):format(root, root, root, root, root))
+  for applet in gcs.sh "/bin/busybox --list":gmatch "%S+" do
+    if applet ~= "busybox" then assert(uv.fs_symlink("busybox", root .. "/bin/" .. applet)) end
+  end
   local function put(file, text)
     local f = assert(io.open(root .. file, "w"))
     f:write(text)
@@ -474,12 +475,9 @@ end
 ---Pids of the UVM, seen from outside.
 function Vm:pids()
   local found = {}
-  local f = io.open(("/sys/fs/cgroup/pids/%s/cgroup.procs"):format(self.cgroup)) -- v1
-    or io.open(("/sys/fs/cgroup/%s/cgroup.procs"):format(self.cgroup))
-  if f then
-    for pid in f:lines() do found[#found + 1] = tonumber(pid) end
-    f:close()
-  end
+  -- On v2 the groups below the VM's hold its processes, and its own none.
+  local line = ("find /sys/fs/cgroup -path '*/%s/*' -name cgroup.procs -exec cat {} + 2>/dev/null | sort -nu"):format(self.cgroup)
+  for pid in gcs.sh(line):gmatch "%d+" do found[#found + 1] = tonumber(pid) end
   return found
 end
 
