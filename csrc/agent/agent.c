@@ -5,6 +5,7 @@
 #include "agent/paths.h"
 #include "agent/spawn.h"
 #include "sys/fd.h"
+#include "wire/gcs.h"
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,6 +56,9 @@ int msh_agent_main(const msh_agent_options *o)
     static uv_loop_t loop;
     msh_agent a = {.loop = &loop, .options = *o};
     msh_err err = {0};
+    char log[256];
+    msh_port_path(&a, MSH_PORT_LOG, log, sizeof log);
+    msh_log_connect(log); /* a host that wants none does not listen */
     open_many();
     protect();
     umask(0); /* every mode here is meant as it is written */

@@ -47,13 +47,19 @@ static void on_closed(uv_handle_t *h)
     dial_later(b);
 }
 
-static void drop(msh_bridge *b, const char *why)
+static void leave(msh_bridge *b)
 {
     if (b->state != OPEN)
         return;
-    msh_warn("bridge: connection ended: %s", why);
     b->state = CLOSING;
     uv_close((uv_handle_t *)&b->pipe, on_closed);
+}
+
+static void drop(msh_bridge *b, const char *why)
+{
+    if (b->state == OPEN)
+        msh_warn("bridge: connection ended: %s", why);
+    leave(b);
 }
 
 static void on_written(uv_write_t *w, int status)
@@ -136,8 +142,13 @@ static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
     msh_bridge *b = s->data;
     msh_err err = {0};
     msh_frame f;
+    if (n == UV_EOF) { /* how every life of a VM ends */
+        msh_info("bridge: closed by the host");
+        leave(b);
+        return;
+    }
     if (n < 0) {
-        drop(b, n == UV_EOF ? "closed by the host" : uv_strerror((int)n));
+        drop(b, uv_strerror((int)n));
         return;
     }
     if (n == 0)

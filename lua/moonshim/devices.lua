@@ -25,7 +25,8 @@ local LIMITS = {
 }
 
 ---@param world moonshim.World
----@param opts { no_writable: boolean?, boot: table[]?, core: any? }? no_writable: refuse writable shares
+---@param opts { no_writable: boolean?, scsi: { controllers: integer, boot: table[] }?, core: any? }? no_writable: refuse writable
+---shares; scsi: of host.topology, all that a document may have when absent (a journal holds no document)
 ---@return moonshim.Devices
 function devices.new(world, opts)
   opts = opts or {}
@@ -33,7 +34,7 @@ function devices.new(world, opts)
   return setmetatable({
     world = world,
     index = err.try(core.devices {
-      scsi = { controllers = 4, luns = host.LUNS, boot = opts.boot },
+      scsi = { controllers = opts.scsi and opts.scsi.controllers or 4, luns = host.LUNS, boot = opts.scsi and opts.scsi.boot },
       plan9 = { no_writable = opts.no_writable or false },
     }),
     waiting = {},

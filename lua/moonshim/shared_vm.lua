@@ -152,14 +152,11 @@ VmHandle.stats = err.guarded(function(self)
   return require("moonshim.controller.vm_size").used(self._vm)
 end)
 
----Waits until the VM has ended, by a stop or by itself.
+---Waits until the VM has ended, by a stop or by itself, and the last of its guest's log has been told.
 ---@async
----@return { reason: string }?
+---@return { reason: string, code: integer?, signal: integer? }?
 ---@return moonshim.Err?
-VmHandle.wait = err.guarded(function(self)
-  local uvm = self._vm.uvm and self._vm.uvm.value
-  return uvm and uvm:wait() or { reason = "ended" }
-end)
+VmHandle.wait = err.guarded(function(self) return self._vm:wait() end)
 
 ---What happened so far, of all pods: { seq, topic, data, at }, oldest first; the newest 1024.
 VmHandle.events = err.guarded(function(self)

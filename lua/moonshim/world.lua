@@ -13,6 +13,8 @@ local log = require "moonshim.log"
 ---@field host table driver module
 ---@field uvm table? while this process holds it
 ---@field guest moonshim.guest.Client?
+---@field scsi { controllers: integer, boot: table[] }? the slots of the VM, by its document
+---@field boot moonshim.guest.Boot? what its guest dialled at boot
 ---@field devices moonshim.Devices
 ---@field relay any core.relay, made when first asked for
 ---@field ports fun(n: integer?): integer, ... the next n stdio ports
@@ -34,7 +36,9 @@ local LAZY = {
     return err.try(self.core.relay())
   end,
   programs = function() return require "moonshim.program" end,
-  devices = function(self) return require("moonshim.devices").new(self, { no_writable = self.no_writable_shares, core = self.core }) end,
+  devices = function(self)
+    return require("moonshim.devices").new(self, { no_writable = self.no_writable_shares, scsi = rawget(self, "scsi"), core = self.core })
+  end,
 }
 
 function World.__index(self, key)
@@ -47,11 +51,12 @@ end
 
 --- Idempotent: closes the guest connection, the relay and what this process holds of the VM; the VM itself lives on.
 function World:close()
-  local guest, relay, uvm = rawget(self, "guest"), rawget(self, "relay"), rawget(self, "uvm")
+  local guest, relay, uvm, boot = rawget(self, "guest"), rawget(self, "relay"), rawget(self, "uvm"), rawget(self, "boot")
   self.guest = nil
   rawset(self, "relay", nil)
   if guest then guest:close() end
   if relay then relay:close() end
+  if boot then boot:close() end
   if uvm and uvm.close then uvm:close() end
 end
 

@@ -5,6 +5,7 @@ vm.limits = {
   boot = "2m",    -- from the first effect to an agent that answers
   settle = "30s", -- retrying what earlier operations left behind, before something new is built
   end_of = "10s", -- between the order to end and the end
+  log = "2s",     -- after the end of the VM: the last records of its guest's log
   dump = "5s",    -- the agent's answer to what it is doing
   glance = "50ms", -- between the loss of the connection and word that the VM ended with it
 }

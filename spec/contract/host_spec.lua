@@ -134,8 +134,79 @@ for _, name in ipairs(host.NAMES) do
       assert.is_true(uvm:alive())
       assert.equal(uvm.facts.start_time, core.sys.start_time(uvm.facts.pid))
       assert.is_true(guest.capabilities.SignalProcessSupported)
-      assert.same({ pid = uvm.facts.pid, start_time = uvm.facts.start_time }, uvm:start()) -- [#364]
       assert.equal("running", uvm:query().state)
+    end))
+
+    it("starts once: the next start only says who runs [#364]", with_vm(function(uvm, guest)
+      assert.same({ pid = uvm.facts.pid, start_time = uvm.facts.start_time }, uvm:start())
+      assert.equal(0, guest:run { layout.AGENT, "syncfs", "/" }) -- undisturbed
+      assert.equal(uvm.facts.start_time, core.sys.start_time(uvm.facts.pid))
+    end))
+
+    it("is listened to before its start, and sends its log where it has one", run(function()
+      local uvm = driver.create(new_id(), document())
+      local can = uvm:capabilities()
+      assert.is_boolean(can.entropy)
+      local listener = can.guest_log and uvm:listen(layout.LOG_PORT)
+      local bridge = uvm:listen(layout.BRIDGE_PORT)
+      uvm:start()
+      assert.equal(bridge, uvm:listen(layout.BRIDGE_PORT))
+      if listener then
+        local stream, text = listener:accept(), ""
+        local first = task.await(function(resume)
+          stream:read(function(bytes)
+            text = text .. (bytes or "")
+            if text:find "\n" then resume(text:match "^[^\n]*") end
+          end)
+        end)
+        assert.equal("info", core.json.decode(first).level)
+        assert.is_truthy(core.json.decode(first).msg:find("^agent "), first)
+        local over = task.signal()
+        stream:read(function(bytes)
+          if not bytes then over:fire() end
+        end)
+        uvm:terminate()
+        over:wait() -- its end is the end of the VM
+        stream:close()
+      end
+      uvm:terminate()
+      assert_nothing_left(uvm.facts)
+    end))
+
+    it("whose listener is closed lets go who waits for a connection", run(function()
+      local uvm = driver.create(new_id(), document())
+      local listener = uvm:listen(layout.LOG_PORT)
+      local wait = task.spawn(function() return failure(listener.accept, listener) end)
+      task.sleep(1)
+      listener:close()
+      assert.equal("unavailable", wait:join().code)
+      uvm:terminate()
+      assert_nothing_left(uvm.facts)
+    end))
+
+    it("that was made and never started is ended by closing it [#367] [#376]", run(function()
+      local uvm = driver.create(new_id(), document())
+      uvm:listen(layout.BRIDGE_PORT)
+      assert.equal("created", uvm:query().state)
+      uvm:terminate()
+      assert.equal("ended", uvm:query().state)
+      assert.equal("terminated", uvm:wait().reason)
+      assert.equal("failed_precondition", failure(uvm.start, uvm).code)
+      assert_nothing_left(uvm.facts)
+    end))
+
+    it("is not started when its listener cannot be bound, and says so at once [#357]", run(function()
+      local id = new_id()
+      local facts = driver.reserve(id, document())
+      shell("mkdir -p '%s/s/%d'", facts.run_dir, layout.BRIDGE_PORT)
+      local uvm = driver.create(id, document(), facts)
+      local e = failure(uvm.start, uvm)
+      assert.equal("host", e.origin)
+      assert.is_truthy(e.message:find(tostring(layout.BRIDGE_PORT), 1, true), e.message)
+      assert.is_nil(uvm.facts.pid)
+      assert.same({}, groups_of(uvm.facts))
+      uvm:terminate()
+      assert_nothing_left(uvm.facts)
     end))
 
     it("leaves nothing after the end, which may be asked for again and again [#368] [#371]", run(function()
@@ -557,6 +628,7 @@ for _, name in ipairs(host.NAMES) do
       local uvm = driver.create(new_id(), document())
       local ok, e = pcall(uvm.start, uvm)
       if ok then return uvm end
+      assert.is_nil(uv.fs_stat(("%s/%d"):format(uvm:socket_dir(), layout.BRIDGE_PORT))) -- nobody listens
       uvm:terminate()
       assert_nothing_left(uvm.facts)
       return nil, e
@@ -577,7 +649,7 @@ for _, name in ipairs(host.NAMES) do
       end))
     end
 
-    it("gives up on a boot that says nothing, within the deadline [#361]", run(function()
+    it("gives up on a boot that says nothing, within the deadline", run(function()
       impostor "exec sleep 1000"
       local uvm = driver.create(new_id(), document())
       local e = failure(task.deadline, 300, uvm.start, uvm)
@@ -635,7 +707,18 @@ for _, name in ipairs(host.NAMES) do
       assert.is_true(err.is(e, "unavailable"), tostring(e))
     end))
 
-    it("says that the VM exited during boot, with its last words [#359] [#360]", run(function()
+    it("says that the VM exited during boot when it ends cleanly [#360]", run(function()
+      impostor((SAYS_PID:gsub("exec sleep 1000", "sleep 0.05; exit 0")))
+      local uvm = assert(boot())
+      local w = world.new { id = uvm.facts.id, host = driver, log = log.new(), uvm = uvm }
+      local e = failure(kind.get("bridge").acquire, w, { port = layout.BRIDGE_PORT })
+      assert.equal("unavailable", e.code)
+      assert.truthy(e.message:find("exited during boot", 1, true), e.message)
+      uvm:terminate()
+      assert_nothing_left(uvm.facts)
+    end))
+
+    it("says that the VM exited during boot, with its last words [#359]", run(function()
       impostor(SAYS_PID)
       local uvm = assert(boot())
       local w = world.new { id = uvm.facts.id, host = driver, log = log.new(), uvm = uvm }

@@ -14,6 +14,7 @@
 ---   f.late = function(op) ... end          for each guest call: how many ms its answer comes after its effect, or nil
 ---   f.init_ended = function(id) ... end    called when the init of a container ends, before anybody was told
 ---   f:break_bridge(); f.deaf = true        the connection breaks; no agent calls again while it is true
+---   fake_vm.new { wants_entropy = true, logs = true }   what its guests dial at boot; f:dial(port) does it
 ---   f:leaks()                              what is left: attached disks, shares, devices, mounts, containers, files, streams
 ---
 --- Programs by their first argument: exit N [after ms], sleep, stubborn (ignores all but KILL), immortal (ignores KILL,
@@ -87,22 +88,63 @@ Uvm.__index = Uvm
 
 function Uvm:start()
   return self.fake:outside("host.start", "", function()
-    self.fake.running = true
+    self.fake.running, self.started = true, true
     return { pid = 4711, start_time = 1 }
   end, host_refusal)
 end
 
-function Uvm:listen()
+-- Ports that a guest dials at boot: `fake:dial(port)` does it.
+local function boot_port(f, port)
+  local dialled = task.signal()
+  f.dialled[port] = dialled
   return {
-    accept = function()
-      return self.fake:outside("host.accept", "", function()
-        while self.fake.deaf and self:alive() do task.sleep(10) end
-        if not self:alive() then error(err.new("unavailable", "the VM exited", { origin = "host" }), 0) end
-        return { close = function() end }
-      end, host_refusal)
+    accept = function() return dialled:wait() or error(err.new("unavailable", "nobody will dial", { origin = "host" }), 0) end,
+    close = function()
+      f.listening[port] = nil
+      dialled:fire(nil)
     end,
-    close = function() end,
   }
+end
+
+function Uvm:listen(port)
+  local f = self.fake
+  if f.listening[port] then return f.listening[port] end
+  return f:outside("host.listen", tostring(port), function()
+    f.listening[port] = port ~= layout.BRIDGE_PORT and boot_port(f, port) or {
+      accept = function()
+        return f:outside("host.accept", "", function()
+          while f.deaf and self:alive() do task.sleep(10) end
+          if not self:alive() then error(err.new("unavailable", "the VM exited", { origin = "host" }), 0) end
+          return { close = function() end }
+        end, host_refusal)
+      end,
+      close = function() f.listening[port] = nil end,
+    }
+    return f.listening[port]
+  end, host_refusal)
+end
+
+---The guest dials a port of its boot. Returns its end of the stream: what it got, `say(text)`, `hang_up()`.
+function Fake:dial(port)
+  local guest = { got = "" }
+  local on_data
+  local host = {
+    write = function(_, bytes, done)
+      guest.got = guest.got .. bytes
+      task.detach(done, true)
+      return true
+    end,
+    read = function(_, fn)
+      on_data = fn
+      return true
+    end,
+    close = function() guest.closed = true end,
+  }
+  function guest.say(text) on_data(text) end
+  function guest.hang_up() on_data(nil) end
+  self.dialled[port]:fire(host)
+  task.sleep(1)
+  return guest
 end
 
 function Uvm:modify(request, found)
@@ -181,22 +223,29 @@ end
 function Uvm:alive() return self.fake.running == true end
 function Uvm.socket_dir() return "/fake/s" end
 function Uvm.tail() return nil end
-function Uvm.close() end
-function Uvm:capabilities() return { scsi = true, plan9 = true, disks_die_with_vm = self.fake.disks_die or false } end
+function Uvm:close() self.fake.closed = (self.fake.closed or 0) + 1 end
+function Uvm:capabilities()
+  local f = self.fake
+  return { scsi = true, plan9 = true, disks_die_with_vm = f.disks_die or false, entropy = f.wants_entropy, guest_log = f.logs }
+end
 function Uvm:wait() return self.fake.ended:wait() end
 
 function Uvm:terminate()
+  if self.fake.on_terminate then self.fake.on_terminate() end
+  if not self.started then return end -- there is nothing to end
   return self.fake:outside("host.terminate", "", function() self.fake:die("terminated") end, host_refusal)
 end
 
 ---The VM ends; what it kept is gone, what the host keeps for its disks is not.
-function Fake:die(reason)
+---@param how string|table|nil the exit, or its reason
+function Fake:die(how)
   if not self.running then return end
   self.running = false
   self.containers, self.mounts, self.overlays, self.processes, self.shares = {}, {}, {}, {}, {}
   self.guest_nics = {}
   if self.disks_die then self.attached, self.assigned = {}, {} end
-  self.ended:fire { reason = reason or "exited" }
+  for _, dialled in pairs(self.dialled) do dialled:fire(nil) end
+  self.ended:fire(type(how) == "table" and how or { reason = how or "exited" })
   if self.bridge then self.bridge:lose(err.new("unavailable", "connection reset")) end
 end
 
@@ -601,7 +650,8 @@ local function sys(f)
   return {
     random_hex = function(bytes)
       n = n + 1
-      return ("%0" .. 2 * bytes .. "x"):format(n)
+      local text = ("%x"):format(n)
+      return ("0"):rep(2 * bytes - #text) .. text
     end,
     boot_id = function() return "boot-1" end,
     mkdir_p = function(path)
@@ -655,15 +705,17 @@ function fake_vm.new(opts)
     assigned = {}, nics = {}, guest_nics = {}, nics_seen = {},
     containers = {}, processes = {}, ejected = {}, streams = {}, opened = {}, files = {}, made = {}, missing = {},
     links = {}, read_only = {}, accesses = {}, disks_seen = {}, combined = {}, requests = {}, next_pid = 100,
-    ended = task.signal(), events = {}, lines = {}, bridges = {},
+    ended = task.signal(), events = {}, lines = {}, bridges = {}, listening = {}, dialled = {},
   }, Fake)
   for k, v in pairs(opts or {}) do f[k] = v end
   local driver = {
     run_dir = function() return "/fake/run" end,
     reserve = function(id) return { host = "fake", id = id, run_dir = "/fake/run" } end,
     create = function(_, document)
-      f.document = document
-      return setmetatable({ fake = f }, Uvm)
+      return f:outside("host.create", "", function()
+        f.document = document
+        return setmetatable({ fake = f }, Uvm)
+      end, host_refusal)
     end,
     open = function() error(err.new("gone", "it has ended"), 0) end,
     terminate = function() f:die("terminated") end,
@@ -733,6 +785,7 @@ function Fake:leaks(opts)
     for key in pairs(t) do out[#out + 1] = what .. " " .. tostring(key) end
   end
   all("attached", self.attached)
+  if not (opts and opts.running) then all("listener of port", self.listening) end
   all("share", self.shares)
   all("device", self.assigned)
   all("nic", self.nics)

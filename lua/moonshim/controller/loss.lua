@@ -111,6 +111,11 @@ function loss.watch(vm)
   vm.world.await_guest = function() return guest:wait_open() end
   task.detach(function() uvm_ended(vm, uvm:wait()) end)
   task.detach(function()
+    local exit = uvm:wait()
+    vm:drain_log()
+    vm.gone:fire(exit)
+  end)
+  task.detach(function()
     repeat
       local e = guest:wait_lost()
       if not guest:is_closed() then guest_lost(vm, guest, e) end

@@ -24,6 +24,7 @@ local Process = require "moonshim.controller.process"
 ---@field processes table what can be done with a process: start, wait, drain, signal, resize, close_stdin, pids, ...
 ---@field events moonshim.EventSource
 ---@field pods table<string, moonshim.Pod> by id; each ends by a plan of its own, or with the VM
+---@field gone moonshim.Signal fires with the exit of the VM
 ---@field empty_ends boolean? the VM is stopped when its last pod has gone
 local Vm = {}
 Vm.__index = Vm
@@ -68,6 +69,7 @@ function Vm.new(opts)
     log = (opts.log or opts.world.log):with { vm = opts.id },
     files = opts.world.files, processes = require "moonshim.controller.processes",
     pods = {}, claimed = {}, pending = {}, subscribers = {}, ending = task.serial(), events = events.source(opts.ledger),
+    gone = task.signal(),
   }, Vm)
   self.machine = Vm.life:new {
     id = opts.id,
@@ -414,10 +416,28 @@ function Vm:finish(report, request)
   return report
 end
 
+---Waits for the last record of the log of a guest that has ended; its word is not worth more than a moment.
+---@async
+function Vm:drain_log()
+  local boot = self.world.boot
+  if boot then pcall(task.deadline, self.policy.vm.limits.log, boot.wait_log, boot) end
+end
+
+---Waits until the VM has ended, by a stop or by itself, and the last of its guest's log has been told.
+---@async
+---@return { reason: string, code: integer?, signal: integer? }
+function Vm:wait()
+  if self.machine:is("new") then err.raise("failed_precondition", "the VM %s was not started", self.id) end
+  return self.gone:wait()
+end
+
 ---@private
+---@async
 function Vm:close()
   if self.closed then return end
   self.closed = true
+  task.shield(self.drain_log, self)
+  self.gone:fire { reason = "ended" } -- unless its watcher knows more
   self.events:close()
   self.policy:close()
   self.world:close()
@@ -432,6 +452,7 @@ end
 ---@async
 ---@return moonshim.Report?
 function Vm:terminate()
+  if self.machine:is("ended") then return nil end
   for _, pod in pairs(self.pods) do pod:close("terminated") end
   if self.machine:can("stop") then self.machine:apply("stop") end
   local uvm = self.world.uvm

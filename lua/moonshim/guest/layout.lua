@@ -12,6 +12,8 @@ local layout = {}
 --- The id of the utility VM itself on the bridge ("null container").
 layout.NULL = "00000000-0000-0000-0000-000000000000"
 layout.BRIDGE_PORT = 0x40000000
+--- Dialled once at boot: 512 random bytes for its kernel, and the stream of its log.
+layout.ENTROPY_PORT, layout.LOG_PORT = 1, 109
 --- Stdio ports grow from here and are never used twice in the life of a VM.
 layout.FIRST_STDIO_PORT = 0x40000001
 layout.PLAN9_PORT = 564

@@ -9,7 +9,9 @@
 --   run_dir(id) -> path                       folder of the VM; its journal lies in it
 -- and a uvm:
 --   start() -> found      modify(request, found?) -> found      query(what) -> table      capabilities() -> table
---   listen(port) -> { accept(self) -> stream, close(self) }     wait() -> { reason, code?, signal? }
+--   listen(port) -> { accept(self) -> stream, close(self) }     also before start; an accept ends with `unavailable` when the
+--                         VM does, or the listener is closed
+--   wait() -> { reason, code?, signal? }
 --   terminate()           alive() -> boolean                    socket_dir() -> path      tail() -> string?
 -- Requests are HCS ModifySettingRequests: { ResourcePath, RequestType, Settings }.
 local err = require "moonshim.err"
@@ -62,6 +64,35 @@ function host.document(opts)
   }
 end
 
+local function controller_number(name)
+  local number = math.tointeger(tonumber(name))
+  for i, guid in pairs(host.CONTROLLERS) do
+    if guid == name:lower() then number = i end
+  end
+  return number and number >= 0 and number <= 3 and number or nil
+end
+
+--- The SCSI slots that a document gives a VM, for the table of reservations: how many controllers, and the slots that are
+--- taken from the start. One controller at least: whether a VM has it is its host's to say.
+---@param document table
+---@return { controllers: integer, boot: { [1]: integer, [2]: integer, [3]: string }[] }
+function host.topology(document)
+  local devices = document.VirtualMachine and document.VirtualMachine.Devices or {}
+  local controllers, boot = 1, {}
+  for name, controller in pairs(devices.Scsi or {}) do
+    local number = controller_number(tostring(name))
+    if not number then err.raise("invalid_argument", "the document names a SCSI controller %s: they are 0..3", tostring(name)) end
+    controllers = math.max(controllers, number + 1)
+    for lun, disk in pairs(controller.Attachments or {}) do
+      local slot = math.tointeger(tonumber(lun))
+      if not slot or slot < 0 or slot >= host.LUNS then err.raise("invalid_argument", "the document names a LUN %s", tostring(lun)) end
+      boot[#boot + 1] = { number, slot, disk.Path }
+    end
+  end
+  table.sort(boot, function(a, b) return a[1] * host.LUNS + a[2] < b[1] * host.LUNS + b[2] end)
+  return { controllers = controllers, boot = boot }
+end
+
 --- Controller and LUN of a SCSI resource path, or nil.
 ---@param path string
 ---@return integer? controller
@@ -69,12 +100,9 @@ end
 function host.scsi_address(path)
   local controller, lun = path:match "^VirtualMachine/Devices/Scsi/([^/]+)/Attachments/(%d+)$"
   if not controller then return nil end
-  local number = math.tointeger(tonumber(controller))
-  for i, guid in pairs(host.CONTROLLERS) do
-    if guid == controller:lower() then number = i end
-  end
+  local number = controller_number(controller)
   lun = math.tointeger(tonumber(lun))
-  if not number or number < 0 or number > 3 or lun >= host.LUNS then
+  if not number or lun >= host.LUNS then
     err.raise("invalid_argument", "%q is no SCSI slot: controllers are 0..3, LUNs 0..%d", path, host.LUNS - 1)
   end
   return number, lun

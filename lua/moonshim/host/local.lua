@@ -157,7 +157,7 @@ function Uvm:socket_dir() return self.facts.run_dir .. "/s" end
 
 --- What a plan may rely on: host effects of disks outlive the VM here, so they are released one by one.
 function Uvm.capabilities()
-  return { vpci = true, share_files = true, disks_die_with_vm = false, die_with_parent = true, network_adapters = true }
+  return { vpci = true, guest_log = true, entropy = false, share_files = true, disks_die_with_vm = false, die_with_parent = true, network_adapters = true }
 end
 
 function Uvm:alive() return self.running == true and not self.exit end
@@ -208,19 +208,22 @@ function Listener:accept()
 end
 
 ---@private
-function Listener:lost()
+function Listener:fail(why)
   local taker = self.taker
   self.taker = nil
-  if taker then
-    local tail = self.uvm:tail()
-    taker.fail(err.new("unavailable", "the VM exited while it was expected to connect" .. (tail and ": " .. tail or ""),
-      { origin = "host", op = "listen" }))
-  end
+  if taker then taker.fail(err.new("unavailable", why, { origin = "host", op = "listen" })) end
 end
 
---- Idempotent; connections nobody accepted are closed.
+---@private
+function Listener:lost()
+  local tail = self.taker and self.uvm:tail()
+  self:fail("the VM exited while it was expected to connect" .. (tail and ": " .. tail or ""))
+end
+
+--- Idempotent; connections nobody accepted are closed, and who waits for one waits no more.
 function Listener:close()
   if not self.socket then return end
+  self:fail "the listener was closed"
   self.socket:close()
   self.socket = nil
   self.uvm.listeners[self.port] = nil
@@ -228,13 +231,22 @@ function Listener:close()
   self.waiting = {}
 end
 
---- A listener for one port of the guest; the same one as long as it is open.
+local function make_folders(self)
+  local sys = core().sys
+  for _, dir in ipairs { driver.run_root(), self.facts.run_dir, self:socket_dir(), self.facts.run_dir .. "/scsi",
+    local_devices.folder(self.facts.run_dir) } do
+    err.try(sys.mkdir_p(dir, 0x1c0))
+  end
+end
+
+--- A listener for one port of the guest, also before its start; the same one as long as it is open.
 ---@param port integer
 ---@return moonshim.host.LocalListener
 function Uvm:listen(port)
   if self.listeners[port] then return self.listeners[port] end
   local listener = setmetatable({ port = port, uvm = self, waiting = {} }, Listener)
   listener.socket = as_host("listen", function()
+    if not self.running then make_folders(self) end
     return err.try(core().transport.listen_unix(("%s/%d"):format(self:socket_dir(), port), { mode = 0x180 }, function(stream)
       local taker = listener.taker
       listener.taker = nil
@@ -248,14 +260,6 @@ function Uvm:listen(port)
 end
 
 -- Start ----------------------------------------------------------------------------------------------------------
-
-local function make_folders(self)
-  local sys = core().sys
-  for _, dir in ipairs { driver.run_root(), self.facts.run_dir, self:socket_dir(), self.facts.run_dir .. "/scsi",
-    local_devices.folder(self.facts.run_dir) } do
-    err.try(sys.mkdir_p(dir, 0x1c0))
-  end
-end
 
 --- Listens, boots, and returns what names the incarnation.
 ---@async

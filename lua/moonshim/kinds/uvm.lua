@@ -2,14 +2,19 @@
 --
 -- args    { document = HCS document }
 -- facts   what the host driver reserved (id, run_dir, cgroup, boot_id, run_id), then pid and start_time
--- Always  release works from facts alone: boot may have been cut short before anybody learnt a pid.
+-- Always  1. release works from facts alone: boot may have been cut short before anybody learnt a pid.
+--         2. everything that the guest dials is listened for before the VM is started; when that fails, or the start does,
+--            nothing listens any more.
+local boot = require "moonshim.guest.boot"
 local err = require "moonshim.err"
+local host = require "moonshim.host"
 local kind = require "moonshim.kind"
 
 return kind.define("uvm", {
   v = 1,
   reserve = function(world, args)
     if type(args.document) ~= "table" then err.raise("invalid_argument", "uvm: the document is missing") end
+    world.scsi = host.topology(args.document)
     local facts = world.host.reserve(world.id, args.document, world.run_dir)
     return facts
   end,
@@ -19,7 +24,15 @@ return kind.define("uvm", {
     for k, v in pairs(facts) do own[k] = v end
     local uvm = world.host.create(world.id, args.document, own)
     world.uvm = uvm
-    return uvm:start(), uvm
+    local ports = boot.listen(world, uvm)
+    local ok, found = xpcall(uvm.start, err.traceback, uvm)
+    if not ok then
+      ports:close()
+      error(found, 0)
+    end
+    ports:serve()
+    world.boot = ports
+    return found, uvm
   end,
   release = function(world, facts)
     local uvm = world.uvm

@@ -111,6 +111,18 @@ describe("a document", function()
     assert.is_nil(host.document().ShouldTerminateOnLastHandleClosed)
   end)
 
+  it("has the slots that its SCSI controllers say, without those that are taken from the start", function()
+    assert.same({ controllers = 4, boot = {} }, host.topology(host.document()))
+    local guid = host.CONTROLLERS[1]:upper()
+    assert.same({ controllers = 2, boot = { { 0, 3, "/a" }, { 1, 0, "/b" } } }, host.topology { VirtualMachine = { Devices = { Scsi = {
+      [guid] = { Attachments = { ["0"] = { Path = "/b" } } }, ["0"] = { Attachments = { ["3"] = { Path = "/a" } } },
+    } } } })
+    for _, scsi in ipairs { { ["7"] = {} }, { x = {} }, { ["0"] = { Attachments = { ["64"] = {} } } } } do
+      assert.equal("invalid_argument", failure(host.topology, { VirtualMachine = { Devices = { Scsi = scsi } } }).code)
+    end
+    assert.same({ controllers = 1, boot = {} }, host.topology {})
+  end)
+
   it("addresses slots by number or GUID", function()
     assert.same({ 2, 63 }, { host.scsi_address(host.scsi_path(2, 63)) })
     assert.is_nil(host.scsi_address "VirtualMachine/Devices/Plan9/Shares")
