@@ -273,12 +273,9 @@ static int l_counts(lua_State *L)
 void msh_l_open_relay(lua_State *L)
 {
     static const luaL_Reg relay_methods[] = {{"open", l_open}, {NULL, NULL}};
-    static const luaL_Reg io_methods[] = {{"exited", l_exited},
-                                          {"close_stdin", l_close_stdin},
-                                          {"gone", l_gone},
-                                          {"cut", l_cut},
-                                          {"counts", l_counts},
-                                          {NULL, NULL}};
+    static const luaL_Reg io_methods[] = {{"exited", l_exited}, {"close_stdin", l_close_stdin},
+                                          {"gone", l_gone},     {"cut", l_cut},
+                                          {"counts", l_counts}, {NULL, NULL}};
     msh_l_class(L, RELAY, relay_methods, l_relay_close);
     msh_l_class(L, IO, io_methods, l_io_close);
     lua_pushcfunction(L, l_relay_new);

@@ -128,7 +128,7 @@ end
 function Fake:dial(port)
   local guest = { got = "" }
   local on_data
-  local host = {
+  local ours = {
     write = function(_, bytes, done)
       guest.got = guest.got .. bytes
       task.detach(done, true)
@@ -142,7 +142,7 @@ function Fake:dial(port)
   }
   function guest.say(text) on_data(text) end
   function guest.hang_up() on_data(nil) end
-  self.dialled[port]:fire(host)
+  self.dialled[port]:fire(ours)
   task.sleep(1)
   return guest
 end
@@ -220,6 +220,7 @@ function Fake:adapter(add, settings, refusal)
   end, refusal)
 end
 
+function Uvm:query() return self.fake.used or { state = "running" } end
 function Uvm:alive() return self.fake.running == true end
 function Uvm.socket_dir() return "/fake/s" end
 function Uvm.tail() return nil end
@@ -232,7 +233,7 @@ function Uvm:wait() return self.fake.ended:wait() end
 
 function Uvm:terminate()
   if self.fake.on_terminate then self.fake.on_terminate() end
-  if not self.started then return end -- there is nothing to end
+  if not (self.started or self.fake.running) then return end -- there is nothing to end
   return self.fake:outside("host.terminate", "", function() self.fake:die("terminated") end, host_refusal)
 end
 

@@ -94,7 +94,8 @@ describe("the classification", function()
       assert.equal("unknown", classify.class(e, { op = op, alive = false, asked = "host" }))
     end
     assert.equal("gone", classify.class(e, { op = "modify.remove.mount", alive = false, asked = "guest" }))
-    assert.equal("gone", classify.class({ code = "not_found", origin = "host" }, { op = "modify.remove.scsi", alive = true, asked = "host" }))
+    e = { code = "not_found", origin = "host", message = "no such disk" }
+    assert.equal("gone", classify.class(e, { op = "modify.remove.scsi", alive = true, asked = "host" }))
   end)
 
   it("treats the forms of one code alike", function()

@@ -154,7 +154,8 @@ describe("a host whose detach hangs", function()
 
   it("does not let a network adapter be forgotten", virtual(function()
     local f, pod, vm = given.pod()
-    pod.network.endpoints_of = function() return { { name = "eth0", kind = "bridge", bridge = "moonshim0", dns = { servers = {}, search = {} } } } end
+    local eth0 = { name = "eth0", kind = "bridge", bridge = "moonshim0", dns = { servers = {}, search = {} } }
+    pod.network.endpoints_of = function() return { eth0 } end
     pod.network:setup { mode = "bridge" }
     given.running(pod)
     f:fault(function(op) return op == "host.unnic" and "hang" or nil end)
@@ -178,7 +179,7 @@ describe("the exit of a process whose VM died", function()
   end))
 
   it("waits for output that its living VM may still send", virtual(function()
-    local f, pod, vm = given.pod { drain_takes = 600 }
+    local _, pod, vm = given.pod { drain_takes = 600 }
     local c = given.running(pod, { "exit", 0 })
     c:wait()
     assert.equal(600, task.now())
