@@ -136,7 +136,8 @@ VmHandle.stop = err.guarded(function(self, opts) return self._vm:stop(opts) or t
 ---@async
 VmHandle.terminate = err.guarded(function(self) return self._vm:terminate() or true end)
 
----A new size of the VM: update { memory = "512M", cpu_percent = 50, weight = 200 }. What is absent stays.
+---A new size of the VM: update { memory = "512M", cpu_percent = 50, weight = 200 }; cpu_group names one where
+---the host has groups of processors. What is absent stays.
 ---@async
 ---@param size table
 VmHandle.update = err.guarded(function(self, size)
@@ -145,12 +146,10 @@ VmHandle.update = err.guarded(function(self, size)
   return true
 end)
 
----What the VM uses, all pods together: { memory_bytes = , cpu_ns = }, where its host counts.
----@return { memory_bytes: integer?, cpu_ns: integer? }?
+---What the VM uses, all pods together: { memory_bytes = , working_set_bytes = , cpu_ns = }, where its host counts.
+---@return { memory_bytes: integer?, working_set_bytes: integer?, cpu_ns: integer? }?
 ---@return moonshim.Err?
-VmHandle.stats = err.guarded(function(self)
-  return require("moonshim.controller.vm_size").used(self._vm)
-end)
+VmHandle.stats = err.guarded(function(self) return require("moonshim.controller.vm_size").stats(self._vm) end)
 
 ---Waits until the VM has ended, by a stop or by itself, and the last of its guest's log has been told.
 ---@async

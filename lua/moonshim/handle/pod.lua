@@ -88,7 +88,8 @@ methods.kill = err.guarded(function(self, signal, opts)
   return true
 end)
 
----A new size of the VM: update { memory = "512M", cpu_percent = 50, weight = 200 }. What is absent stays.
+---A new size of the VM: update { memory = "512M", cpu_percent = 50, weight = 200 }; cpu_group names one where
+---the host has groups of processors. What is absent stays.
 ---@async
 ---@param size table
 methods.update = err.guarded(function(self, size)
@@ -99,12 +100,10 @@ methods.update = err.guarded(function(self, size)
   return true
 end)
 
----What the VM uses: { memory_bytes = , cpu_ns = }, where its host counts.
----@return { memory_bytes: integer?, cpu_ns: integer? }?
+---What the VM uses: { memory_bytes = , working_set_bytes = , cpu_ns = }, where its host counts.
+---@return { memory_bytes: integer?, working_set_bytes: integer?, cpu_ns: integer? }?
 ---@return moonshim.Err?
-methods.stats = err.guarded(function(self)
-  return require("moonshim.controller.vm_size").used(self._vm)
-end)
+methods.stats = err.guarded(function(self) return require("moonshim.controller.vm_size").stats(self._vm) end)
 
 -- In a shared VM a pod hears of itself and of the VM, not of the others.
 local function concerns(self, data)

@@ -157,7 +157,10 @@ function Uvm:socket_dir() return self.facts.run_dir .. "/s" end
 
 --- What a plan may rely on: host effects of disks outlive the VM here, so they are released one by one.
 function Uvm.capabilities()
-  return { vpci = true, guest_log = true, entropy = false, share_files = true, disks_die_with_vm = false, die_with_parent = true, network_adapters = true }
+  return {
+    vpci = true, guest_log = true, entropy = false, share_files = true, disks_die_with_vm = false, die_with_parent = true,
+    network_adapters = true,
+  }
 end
 
 function Uvm:alive() return self.running == true and not self.exit end
@@ -445,10 +448,11 @@ function Uvm:modify(request, found)
 end
 
 --- State and memory of the VM, for diagnostics.
----@return { state: "created"|"running"|"ended", pid: integer?, memory_bytes: integer?, cpu_ns: integer? }
+---@return { state: "created"|"running"|"ended", pid: integer?, memory_bytes: integer?, working_set_bytes: integer?, cpu_ns: integer? }
 function Uvm:query()
   local state = self.exit and "ended" or self.running and "running" or "created"
-  return { state = state, pid = self.facts.pid, memory_bytes = process.memory_used(self.facts.cgroup),
+  local used, working_set = process.memory_used(self.facts.cgroup)
+  return { state = state, pid = self.facts.pid, memory_bytes = used, working_set_bytes = working_set,
     cpu_ns = process.cpu_used(self.facts.cgroup) }
 end
 

@@ -159,10 +159,12 @@ local function thaw(path)
 end
 
 --- The group `name` in every hierarchy.
-local function groups(name)
-  local out = { CGROUPS .. "/" .. name }
-  for _, entry in ipairs(entries(CGROUPS)) do
-    if entry.kind == "directory" then out[#out + 1] = ("%s/%s/%s"):format(CGROUPS, entry.name, name) end
+---@param root string? of all hierarchies; the machine's when absent
+local function groups(name, root)
+  root = root or CGROUPS
+  local out = { root .. "/" .. name }
+  for _, entry in ipairs(entries(root)) do
+    if entry.kind == "directory" then out[#out + 1] = ("%s/%s/%s"):format(root, entry.name, name) end
   end
   return out
 end
@@ -281,21 +283,33 @@ end
 
 function process.cpus() return math.max(1, #(uv().cpu_info() or {})) end
 
---- Nanoseconds of processor time that the VM has used; nil when nobody counts.
-function process.cpu_used(cgroup)
-  for _, path in ipairs(groups(cgroup)) do
-    local text = read_file(path .. "/cpuacct.usage")
-    if text then return math.tointeger(tonumber(text:match "%d+")) end
-    local usec = (read_file(path .. "/cpu.stat") or ""):match "usage_usec (%d+)"
-    if usec then return math.tointeger(tonumber(usec)) * 1000 end
+local function number(text, pattern) return text and math.tointeger(tonumber(text:match(pattern))) end
+
+--- Nanoseconds of processor time that a group has used; nil when nobody counts.
+---@param root string? see groups
+function process.cpu_used(cgroup, root)
+  for _, path in ipairs(groups(cgroup, root)) do
+    local ns = number(read_file(path .. "/cpuacct.usage"), "^%d+")
+    if ns then return ns end
+    local us = number(read_file(path .. "/cpu.stat"), "usage_usec (%d+)")
+    if us then return us * 1000 end
   end
   return nil
 end
 
-function process.memory_used(cgroup)
-  for _, path in ipairs(groups(cgroup)) do
-    local text = read_file(path .. "/memory.current") or read_file(path .. "/memory.usage_in_bytes")
-    if text then return math.tointeger(tonumber(text:match "%d+")) end
+--- Bytes of memory that a group uses, and how many of these are left without files that nobody has touched for long,
+--- which the kernel could take back at once. nil when nobody counts.
+---@param root string? see groups
+---@return integer? used
+---@return integer? working_set
+function process.memory_used(cgroup, root)
+  for _, path in ipairs(groups(cgroup, root)) do
+    local used = number(read_file(path .. "/memory.current") or read_file(path .. "/memory.usage_in_bytes"), "^%d+")
+    if used then
+      local stat = read_file(path .. "/memory.stat") or ""
+      local idle = number(stat, "total_inactive_file (%d+)") or number(stat, "inactive_file (%d+)")
+      return used, idle and math.max(0, used - idle)
+    end
   end
   return nil
 end

@@ -180,10 +180,26 @@ describe("the size of a VM", function()
     vm:stop()
   end))
 
-  it("sends the members that are given [#384]", virtual(function()
+  it("sends the members that are given, in the units of the document [#384]", virtual(function()
     local f, _, vm = given.pod()
-    size.update(vm, { weight = 200 })
+    size.update(vm, size.read({ weight = 200 }))
     assert.same({ Limits = { Weight = 200 } }, f.sized)
+    size.update(vm, size.read({ cpu_percent = 12.5 }))
+    assert.same({ Limits = { Limit = 12500 } }, f.sized)
+    vm:stop()
+  end))
+
+  it("may name a group of processors, and none without a name [#385]", virtual(function()
+    local f, _, vm = given.pod()
+    size.update(vm, size.read({ cpu_group = "fast" }))
+    assert.same({ CpuGroup = { Id = "fast" } }, f.sized)
+    local calls = #f.calls
+    assert.equal("invalid_argument", code_of(size.update, vm, { cpu_group = "" }))
+    local at = { fail = function(_, text) error(text, 0) end }
+    for _, group in ipairs { "", 7 } do
+      assert.has_error(function() size.read({ cpu_group = group }, at) end, "cpu_group is the name of a group of processors of the host")
+    end
+    assert.equal(calls, #f.calls)
     vm:stop()
   end))
 
@@ -206,9 +222,26 @@ describe("the size of a VM", function()
     vm:stop()
   end))
 
-  it("cannot change while the VM does not run [#386]", virtual(function()
-    local _, _, vm = given.pod()
+  it("cannot change, and its use cannot be asked for, while the VM does not run [#386]", virtual(function()
+    local vm = require("support.fake_vm").new():vm { boot = false }
+    local function refused()
+      assert.equal("failed_precondition", code_of(size.update, vm, { memory = 512 << 20 }))
+      assert.equal("failed_precondition", code_of(size.stats, vm))
+    end
+    refused()
+    vm:boot()
+    assert.is_table(size.stats(vm))
     vm:stop()
-    assert.equal("failed_precondition", code_of(size.update, vm, { memory = 512 << 20 }))
+    refused()
+  end))
+end)
+
+describe("what a VM uses", function()
+  it("is what its host counts, and absent where nobody does [#380]", virtual(function()
+    local f, _, vm = given.pod()
+    assert.same({}, size.stats(vm))
+    f.used = { state = "running", pid = 4711, memory_bytes = 5000, working_set_bytes = 3000, cpu_ns = 700 }
+    assert.same({ memory_bytes = 5000, working_set_bytes = 3000, cpu_ns = 700 }, size.stats(vm))
+    vm:stop()
   end))
 end)
