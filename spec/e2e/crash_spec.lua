@@ -66,7 +66,7 @@ describe("after SIGKILL of moonshim run, moonshim gc leaves nothing", function()
     end
   end)
 
-  it("in the middle of a run", function()
+  it("in the middle of a run: no VM, no container, no journal [#686]", function()
     local process = start("echo up; sleep 600")
     process:wait_for("up\n")
     process:kill("sigkill")

@@ -57,6 +57,31 @@ describe("a reservation", function()
     assert.same({ "unmount", "eject", "detach" }, settle())
   end)
 
+  it("is freed once, whoever frees it twice, and nobody else's part with it [#691]", function()
+    local a, b = t:make(DISK), t:make(DISK)
+    t:aim(a, "mapped")
+    t:aim(b, "mapped")
+    local attach = t:effect()
+    t:done(attach.id, "ok")
+    t:done(attach.id, "ok") -- told twice
+    t:done(t:effect().id, "ok")
+    t:aim(a, "released")
+    for _ = 1, 3 do
+      settle()
+      local ok, e = t:aim(a, "released")
+      assert.is_nil(ok)
+      assert.equal("not_found", e.code)
+      assert.equal("not_found", select(2, t:aim(a, "mapped")).code)
+    end
+    local left = t:dump()
+    assert.equal(1, #left)
+    assert.equal(b, left[1].id)
+    t:aim(b, "released")
+    assert.same({ "unmount", "eject", "detach" }, settle())
+    assert.equal(0, t:counts().reservations)
+    assert.equal(1, t:counts().late) -- the answer that came twice
+  end)
+
   it("comes back from its facts", function()
     local id, facts = t:make(DISK)
     local again = core.devices { scsi = { controllers = 1, luns = 3 } }

@@ -139,6 +139,82 @@ describe("a listener of events", function()
   end))
 end)
 
+describe("the clock of the machine", function()
+  it("may jump back: no exit is told before its start [#688]", virtual(function(v)
+    local f, pod, vm = given.pod()
+    v.clock.wall = function() return 1000000 - task.now() end -- backwards all the time
+    local c = given.running(pod, { "exit", 3, 500 })
+    local e = given.exec(c, { "exit", 0, 100 }, "e")
+    e:start()
+    c:wait()
+    local last, at = 0, {}
+    for _, event in ipairs(vm.ledger:events()) do
+      assert.is_true(event.at >= last, event.topic)
+      last = event.at
+      at[event.topic .. (event.data.exec or "")] = event.data.at or event.at
+    end
+    assert.equal(500, at.exit - at.start)
+    assert.equal(100, at.exite - at["exec-startede"])
+    assert.same({ "create", "start", "exec-added e", "exec-started e", "exit e", "exit" }, f:topics "c")
+    vm:stop()
+  end))
+end)
+
+describe("what many ask of one VM at once", function()
+  it("is answered by one table of devices, made when it is first needed [#390]", virtual.seeds(3, function()
+    local f, pod, vm = given.pod()
+    local made, real = 0, f.world.core.devices
+    rawset(f.world.core, "devices", function(...)
+      made = made + 1
+      return real(...)
+    end)
+    assert.is_nil(rawget(f.world, "devices"))
+    local steps = {}
+    for i = 1, 8 do
+      steps[i] = function() given.running(pod, { "sleep", layers = { "/base.ext4", ("/%d.ext4"):format(i) } }, "c" .. i) end
+    end
+    task.all(steps)
+    assert.equal(1, made)
+    assert.equal(9, #f:called "^host.attach") -- the base once
+    vm:stop()
+    assert.same({}, f:leaks())
+  end))
+
+  it("for one pod does not wait for a slow answer to another: a mount, a share, a create, a limit [#391]", virtual(function()
+    for _, op in ipairs { "guest.mount", "guest.map", "guest.combine", "guest.create", "guest.update", "guest.delete_state" } do
+      local f, a, vm = given.pod()
+      local b = vm:new_pod("q")
+      local old = given.running(a, given.FULL, "old")
+      local slow = true
+      f:fault(function(called)
+        if called ~= op or not slow then return nil end
+        slow = false
+        return { delay = 20000 }
+      end)
+      local from = task.now()
+      local works = {
+        ["guest.update"] = function() old:update { memory = { limit = 1 << 30 } } end,
+        ["guest.delete_state"] = function() old:stop() end,
+      }
+      local wait = given.later(works[op] or function() given.running(a, {
+        "sleep", layers = { "/x.ext4" }, scratch = { size = "64M" }, mounts = { { source = "/folder", destination = "/f" } },
+      }, "slow") end)
+      task.sleep(1)
+      assert.is_false(slow, op)
+      local c = given.running(b, {
+        "sleep", layers = { "/y.ext4" }, scratch = { size = "64M" }, mounts = { { source = "/other", destination = "/f" } },
+      }, "quick")
+      c:update { memory = { limit = 1 << 30 } }
+      c:stop()
+      assert.is_true(task.now() - from < 1000, op .. " held it up for " .. task.now() - from)
+      assert.same({ true }, { wait() })
+      assert.is_true(task.now() - from >= 20000)
+      vm:stop()
+      assert.same({}, f:leaks())
+    end
+  end))
+end)
+
 describe("100 cycles of create, start, exit and delete", function()
   it("leave as much as there was before [#684]", virtual(function()
     local f, pod, vm = given.pod()

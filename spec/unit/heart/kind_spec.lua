@@ -37,7 +37,7 @@ describe("a kind", function()
     end)
   end
 
-  it("is defined once, under a plain name", function()
+  it("is defined once, under a plain name: two of one name are told when the second is loaded [#692]", function()
     local set = kind.set()
     set:define("thing", spec())
     assert.equal("already_exists", select(2, pcall(set.define, set, "thing", spec())).code)
