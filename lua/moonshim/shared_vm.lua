@@ -136,6 +136,13 @@ VmHandle.stop = err.guarded(function(self, opts) return self._vm:stop(opts) or t
 ---@async
 VmHandle.terminate = err.guarded(function(self) return self._vm:terminate() or true end)
 
+---Runs a program in the VM itself, beside its containers: exec { "ps", "aux" }, with the options of a container's exec but for
+---`user`: it is root's. What it sees is the VM. In events its container is the VM. One that a signal ends has the code 255.
+---@async
+---@return moonshim.ProcessHandle?
+---@return moonshim.Err?
+VmHandle.exec = err.guarded(function(self, options) return require("moonshim.handle.exec").run(self._vm.inside, options) end)
+
 ---A new size of the VM: update { memory = "512M", cpu_percent = 50, weight = 200 }; cpu_group names one where
 ---the host has groups of processors. What is absent stays.
 ---@async

@@ -99,6 +99,45 @@ describe("a pod driven from code", function()
     end)
   end)
 
+  it("executes commands in the VM itself, beside the container, with streams or a terminal [#388]", function()
+    with_pod({ web = plain() }, function(pod)
+      local p = assert(pod:exec_in_vm { "sh", "-c", "cat /proc/1/comm; pwd; echo $WORD; cat; echo bad >&2; exit 3",
+        env = { WORD = "hello" }, cwd = "/tmp", stdin = "fed\n" })
+      assert.equal(3, p:wait())
+      assert.same({ "moonshim-guest\n/tmp\nhello\nfed\n", "bad\n" }, { p:output() })
+      p = assert(pod:exec_in_vm { "sh", "-c", "tty; stty size", tty = true, size = { rows = 30, columns = 90 } })
+      assert.equal(0, p:wait())
+      assert.is_truthy(p:output():find("^/dev/pts/%d+\r\n30 90\r\n$"), p:output())
+      local none, e = pod:exec_in_vm { "sleep", "1", tty = true, stderr = { fd = 2 } }
+      assert.is_nil(none)
+      assert.equal("failed_precondition", e.code)
+      none, e = pod:exec_in_vm { "nosuchcmd" }
+      assert.is_nil(none)
+      assert.is_truthy(e.message:find("nosuchcmd", 1, true), e.message)
+      p = assert(pod:exec_in_vm { "sleep", "600" })
+      p:kill "TERM"
+      assert.equal(255, p:wait()) -- of these the guest tells no signal
+      local _, more = p:state()
+      assert.equal("ended by a signal", more.reason)
+      assert(pod:exec_in_vm { "sleep", "600" }) -- ends with the VM
+    end)
+  end)
+
+  it("tells the log of the agent, and waits for the last of it", function()
+    moonshim.run(function()
+      local lines = {}
+      local log = require("moonshim.log").new { level = "info", sink = function(_, record) lines[#lines + 1] = record end }
+      local vm = assert(moonshim.vm { name = "logged", run_dir = command.run_dir, log = log })
+      local ready = 0
+      assert(vm:stop())
+      assert.is_string(assert(vm:wait()).reason)
+      for _, record in ipairs(lines) do
+        if record.fields.from == "guest" and record.message:find "^agent .* is ready" then ready = ready + 1 end
+      end
+      assert.equal(1, ready)
+    end)
+  end)
+
   it("removes one of two containers that share a layer and a scratch disk; the other is unharmed", function()
     local disk = command.empty_image("both.ext4")
     local function one()

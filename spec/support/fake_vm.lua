@@ -343,10 +343,14 @@ local PROGRAMS = {
 function Guest.execute(f, r)
   local params = core.json.decode(r.Settings.ProcessParameters)
   if r.ContainerId == layout.NULL then
-    f.next_pid = f.next_pid + 1
-    f.processes[f.next_pid] = { pid = f.next_pid, container = r.ContainerId, args = params.CommandArgs, ended = task.signal() }
-    finish(f, f.processes[f.next_pid], 0)
-    return { ProcessId = f.next_pid }
+    local args = params.CommandArgs
+    if args[1] == "missing" then refuse(nil, 0x80070002, "no such program: missing") end
+    f.next_pid, f.asked = f.next_pid + 1, params
+    local p = { pid = f.next_pid, container = r.ContainerId, args = args, ended = task.signal(), program = args[1] }
+    f.processes[p.pid] = p
+    local run = PROGRAMS[args[1]]
+    if run then run(f, p, args) else finish(f, p, 0) end
+    return { ProcessId = p.pid }
   end
   local c = container_of(f, r.ContainerId)
   f.asked = params -- by the newest start
@@ -375,7 +379,8 @@ function Guest.wait(f, r)
 end
 
 function Guest.signal(f, r)
-  local c, p = container_of(f, r.ContainerId), f.processes[r.ProcessId]
+  local p = f.processes[r.ProcessId]
+  local c = r.ContainerId == layout.NULL and { id = layout.NULL } or container_of(f, r.ContainerId)
   local number = r.Options and r.Options.Signal or 9
   if not p or p.container ~= c.id or p.code then refuse(nil, NOT_FOUND, "no such process") end
   f.signals[#f.signals + 1] = ("%s/%d %d"):format(c.id, p.pid, number)

@@ -69,6 +69,8 @@ function dump.of(vm)
       for _, p in ipairs(c:list()) do process(vm, p, say) end
     end
   end
+  if #vm.inside:list() > 0 then say "  in the VM itself:" end
+  for _, p in ipairs(vm.inside:list()) do process(vm, p, say) end
   ledger(vm, say)
   local guest = vm.world.guest
   local ok, text = false, "there is no connection"

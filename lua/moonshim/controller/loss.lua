@@ -19,6 +19,7 @@ local loss = {}
 local function end_processes(vm)
   task.sleep(vm.policy.process.limits.vanished)
   local code, reason = vm:loss()
+  for _, process in ipairs(vm.inside:list()) do process:finish(code, reason) end
   for _, pod in pairs(vm.pods) do
     for _, c in ipairs(pod:containers()) do
       for _, process in ipairs(c:list()) do process:finish(code, reason) end

@@ -24,6 +24,7 @@ local Process = require "moonshim.controller.process"
 ---@field processes table what can be done with a process: start, wait, drain, signal, resize, close_stdin, pids, ...
 ---@field events moonshim.EventSource
 ---@field pods table<string, moonshim.Pod> by id; each ends by a plan of its own, or with the VM
+---@field inside moonshim.Inside processes of the VM itself
 ---@field gone moonshim.Signal fires with the exit of the VM
 ---@field empty_ends boolean? the VM is stopped when its last pod has gone
 local Vm = {}
@@ -71,6 +72,7 @@ function Vm.new(opts)
     pods = {}, claimed = {}, pending = {}, subscribers = {}, ending = task.serial(), events = events.source(opts.ledger),
     gone = task.signal(),
   }, Vm)
+  self.inside = require("moonshim.controller.inside").of(self)
   self.machine = Vm.life:new {
     id = opts.id,
     on_change = function(from, to)

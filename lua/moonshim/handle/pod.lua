@@ -88,6 +88,16 @@ methods.kill = err.guarded(function(self, signal, opts)
   return true
 end)
 
+---Runs a program in the VM itself, beside the containers: exec_in_vm { "ps", "aux" }, with the options of a container's exec but
+---for `user`: it is root's. In a shared VM it is the VM's: vm:exec.
+---@async
+---@return moonshim.ProcessHandle?
+---@return moonshim.Err?
+methods.exec_in_vm = err.guarded(function(self, options)
+  if not self._pod.owns_vm then err.raise("failed_precondition", "pod %s shares its VM: exec in the VM", self.name) end
+  return require("moonshim.handle.exec").run(self._vm.inside, options)
+end)
+
 ---A new size of the VM: update { memory = "512M", cpu_percent = 50, weight = 200 }; cpu_group names one where
 ---the host has groups of processors. What is absent stays.
 ---@async

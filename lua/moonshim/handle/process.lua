@@ -1,6 +1,6 @@
 ---A process, as the public door hands it out: waits, signals, and what was captured of its output.
 ---
----Made by ContainerHandle:exec. The handle stays valid after the process has gone, and answers from memory then.
+---Made by `exec` of a container or of a VM. The handle stays valid after the process has gone, and answers from memory then.
 local err = require "moonshim.err"
 local task = require "moonshim.task"
 

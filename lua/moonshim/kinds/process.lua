@@ -2,6 +2,7 @@
 --
 -- args    init: { exec = "", pod, container, bundle, rootfs?, mounts?, devices?, stdio?, spec }
 --         exec: { exec = id, pod, container, bundle?, stdio?, oci_process }
+--         of the VM itself: { exec = id, container = layout.NULL, stdio?, command } with what the guest calls process parameters
 -- facts   { container, exec }, then pid
 -- Acquiring an init makes the container in the guest, where init waits; acquiring an exec only records it. `start` runs
 -- it. Releasing climbs the ladder in step.args.ladder = { { "TERM", wait = "10s" }, { "KILL", wait = "10s" } }; without
@@ -86,6 +87,7 @@ local function acquire(world, facts, args)
     exec = facts.exec,
     ports = args.stdio and args.stdio.facts.ports,
     oci_process = args.oci_process,
+    command = args.command,
     exited = task.signal(),
   }, Live)
   live(world)[key_of(facts)] = self
@@ -121,7 +123,9 @@ local function watch(world, self, guest)
     e = not ok and err.from(code) or nil
     if e and e.code == "cancelled" then error(e, 0) end
   until ok or not adopted(world, guest, generation, e)
-  if ok and code > 255 then return self:finish { code = UNKNOWN, reason = "the guest lost its exit code" } end
+  if ok and code > 255 then -- of a process of the VM itself the protocol tells no signal
+    return self:finish { code = UNKNOWN, reason = self.container == layout.NULL and "ended by a signal" or "the guest lost its exit code" }
+  end
   if ok then return self:finish { code = code } end
   return self:finish { code = UNKNOWN, reason = why_lost(world, e) }
 end
@@ -137,7 +141,7 @@ local function start(world, receipt, ledger, size)
   local self = receipt.value or err.raise("failed_precondition", "process %s is not of this shim", receipt.name)
   if self.pid then err.raise("failed_precondition", "process %s runs already", receipt.name) end
   local guest = guest_of(world, "start")
-  local params = { OciProcess = self.oci_process }
+  local params = self.command or { OciProcess = self.oci_process }
   if size then
     params.ConsoleSize = { size.rows, size.columns } -- for ours; what other agents pass to their runtime:
     if params.OciProcess then params.OciProcess.consoleSize = { height = size.rows, width = size.columns } end
@@ -231,7 +235,8 @@ return kind.define("process", {
   reserve = function(_, args)
     local exec = args.exec or ""
     if exec == "" and type(args.spec) ~= "table" then err.raise("invalid_argument", "process: the spec is missing") end
-    if exec ~= "" and type(args.oci_process) ~= "table" then err.raise("invalid_argument", "process: oci_process is missing") end
+    local own = args.container == layout.NULL and "command" or "oci_process"
+    if exec ~= "" and type(args[own]) ~= "table" then err.raise("invalid_argument", "process: %s is missing", own) end
     return { container = layout.name("container id", args.container), exec = exec }
   end,
   acquire = acquire,

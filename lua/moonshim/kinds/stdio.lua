@@ -2,7 +2,8 @@
 --
 -- args    { stdin?, stdout?, stderr? = { fd = n }, { path = fifo or file } or { file = path }, tty?, name?,
 --           logger? = receipt of a logger, which gets both outputs,
---           away? = milliseconds that output waits for a fifo's reader to come back, 0 = for ever }
+--           away? = milliseconds that output waits for a fifo's reader to come back, 0 = for ever,
+--           direct? = the process itself has the guest's ends, so a break is the end of the stream }
 -- facts   { ports = { stdin?, stdout?, stderr? }, tty }
 -- Always  1. the sockets listen before the guest hears of their ports; with an agent of ours they listen again when a
 --            connection breaks, and no byte is lost or doubled.
@@ -152,7 +153,8 @@ k = {
       name = self.name,
       dir = world.uvm:socket_dir(),
       tty = facts.tty,
-      resume = world.guest and world.guest.extensions and world.guest.extensions.StdioResume or false,
+      resume = not (args.direct and not facts.tty) and world.guest and world.guest.extensions and world.guest.extensions.StdioResume
+        or false,
       ports = facts.ports,
       away = args.away,
       on_ready = function(e) self.ready:fire(e) end,
