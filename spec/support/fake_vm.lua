@@ -234,7 +234,10 @@ function Uvm:wait() return self.fake.ended:wait() end
 function Uvm:terminate()
   if self.fake.on_terminate then self.fake.on_terminate() end
   if not (self.started or self.fake.running) then return end -- there is nothing to end
-  return self.fake:outside("host.terminate", "", function() self.fake:die("terminated") end, host_refusal)
+  return self.fake:outside("host.terminate", "", function()
+    self.fake:die("terminated")
+    for _, listener in pairs(self.fake.listening) do listener.close() end -- a driver keeps nothing of a VM that has ended
+  end, host_refusal)
 end
 
 ---The VM ends; what it kept is gone, what the host keeps for its disks is not.
