@@ -212,7 +212,7 @@ void msh_io_close_stdin(msh_io *io)
 
 void msh_io_gone(msh_io *io)
 {
-    send_command(io, DO_GONE, MSH_NEVER);
+    send_command(io, DO_GONE);
 }
 
 void msh_io_cut(msh_io *io, int stream)

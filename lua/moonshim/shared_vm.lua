@@ -137,7 +137,8 @@ VmHandle.stop = err.guarded(function(self, opts) return self._vm:stop(opts) or t
 VmHandle.terminate = err.guarded(function(self) return self._vm:terminate() or true end)
 
 ---Runs a program in the VM itself, beside its containers: exec { "ps", "aux" }, with the options of a container's exec but for
----`user`: it is root's. What it sees is the VM. In events its container is the VM. One that a signal ends has the code 255.
+---`user` (it is root's) and URIs of streams. What it sees is the VM. In events its container is the VM. One that a signal ends
+---has the code 255.
 ---@async
 ---@return moonshim.ProcessHandle?
 ---@return moonshim.Err?

@@ -89,7 +89,7 @@ methods.kill = err.guarded(function(self, signal, opts)
 end)
 
 ---Runs a program in the VM itself, beside the containers: exec_in_vm { "ps", "aux" }, with the options of a container's exec but
----for `user`: it is root's. In a shared VM it is the VM's: vm:exec.
+---for `user` (it is root's) and URIs of streams. In a shared VM it is the VM's: vm:exec.
 ---@async
 ---@return moonshim.ProcessHandle?
 ---@return moonshim.Err?
