@@ -85,7 +85,7 @@ static void what_cannot_be_meant_is_refused_by_name(void **state)
     refused("{\"pids\":4}", "pids");
 }
 
-/* known-bugs 147: the values that mean "no limit" or "as it is" */
+/* known bug 147: the values that mean "no limit" or "as it is" */
 static void a_new_container_gets_no_member_that_means_no_limit(void **state)
 {
     (void)state;
@@ -111,7 +111,7 @@ static void members_that_an_update_cannot_change_are_named(void **state)
     json_decref(o);
 }
 
-/* known-bugs 154: any legal pair in any order, and what is read back is what was asked for */
+/* known bug 154: any legal pair in any order, and what is read back is what was asked for */
 static void memory_and_swap_go_up_and_down_on_v1(void **state)
 {
     (void)state;

@@ -282,7 +282,7 @@ for _, name in ipairs(host.NAMES) do
       assert_nothing_left(uvm.facts)
     end))
 
-    it("takes ids of any length and spelling (known-bugs 149)", run(function()
+    it("takes ids of any length and spelling (known bug 149)", run(function()
       for _, id in ipairs { ("x"):rep(300), "with space/and..dots", "ümlaut" } do
         local uvm = driver.create(id .. new_id(), document())
         uvm:start()
@@ -293,7 +293,7 @@ for _, name in ipairs(host.NAMES) do
       assert.equal("invalid_argument", failure(driver.reserve, "a\nb").code)
     end))
 
-    it("makes folders and sockets for its owner alone, whatever the umask (known-bugs 151)", run(function()
+    it("makes folders and sockets for its owner alone, whatever the umask (known bug 151)", run(function()
       local uvm = driver.create(new_id(), document())
       uvm:start()
       assert.equal(0x1c0, uv.fs_stat(uvm.facts.run_dir).mode & 0x1ff)
@@ -455,7 +455,7 @@ for _, name in ipairs(host.NAMES) do
       uvm:modify(add_device "/dev/null")
     end))
 
-    it("lets the guest wait for a device that comes later, and not for ever (known-bugs 107)", with_vm(function(uvm, guest)
+    it("lets the guest wait for a device that comes later, and not for ever (known bug 107)", with_vm(function(uvm, guest)
       if not uvm:capabilities().vpci then return end
       local waited = task.spawn(function() guest:wait_device(INSTANCE) end)
       task.sleep(50)
@@ -600,7 +600,7 @@ for _, name in ipairs(host.NAMES) do
       failure(guest.map_directory, guest, share_facts "2")
     end))
 
-    it("refuses share names and file names that are none (known-bugs 120)", with_vm(function(uvm)
+    it("refuses share names and file names that are none (known bug 120)", with_vm(function(uvm)
       for _, share in ipairs { "..", "a/b", "", "a\nb" } do
         assert.equal("invalid_argument", failure(uvm.modify, uvm, add_share(share, folder)).code)
       end
@@ -735,7 +735,7 @@ for _, name in ipairs(host.NAMES) do
       uvm:terminate()
     end))
 
-    it("listens before anything can dial [#356] (known-bugs 128)", run(function()
+    it("listens before anything can dial [#356] (known bug 128)", run(function()
       impostor([[test -S "$DIR/s/1073741824" && test -S "$DIR/s/564" || { echo '{"error":"nobody listens"}'; exit 1; }]] .. "\n"
         .. SAYS_PID)
       local uvm = assert(boot())

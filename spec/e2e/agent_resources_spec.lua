@@ -62,7 +62,7 @@ agent.describe("the agent asked about resources", function()
     end)
   end)
 
-  it("tells it each time of the same id, and keeps no descriptor (known-bugs 66)", function()
+  it("tells it each time of the same id, and keeps no descriptor (known bug 66)", function()
     boot(OURS)
     local before
     for i = 1, 12 do
@@ -77,7 +77,7 @@ agent.describe("the agent asked about resources", function()
 
   it("applies constraints or names what it cannot", function()
     boot()
-    running("sleep 600", { memory = { limit = 64 << 20 }, pids = { limit = -1 }, cpu = { quota = -1 } }) -- known-bugs 147
+    running("sleep 600", { memory = { limit = 64 << 20 }, pids = { limit = -1 }, cpu = { quota = -1 } }) -- known bug 147
     assert.equal(0, (modify("ContainerConstraints", { Linux = { memory = { limit = 96 << 20 }, pids = { limit = 9 }, devices = { {} } } })))
     local s = properties("Statistics").LCOWMetrics
     assert.same({ 96 << 20, 9 }, { s.memory.usage.limit, s.pids.limit })
@@ -109,7 +109,7 @@ agent.describe("the agent asked about resources", function()
     assert.equal(0xc037010d, (vm:call("properties", "c1", { Query = "nonsense" })))
   end)
 
-  it("freezes and thaws, and kills what is frozen (known-bugs 24)", function()
+  it("freezes and thaws, and kills what is frozen (known bug 24)", function()
     boot(OURS)
     vm:create("c1", gcs.spec(container_root, { "sleep", "600" }))
     assert.equal(0x80370105, (modify("ContainerFreezer", { State = "Frozen" }))) -- it was not started

@@ -60,7 +60,7 @@ agent.describe("the agent of a local UVM", function()
       assert.equal(0, tonumber(flags, 8) & tonumber("4000", 8), "O_NONBLOCK")
     end)
 
-    it("lets no descriptor of its own into a container", function()
+    it("lets no descriptor of its own into a container (known bug 142)", function()
       local _, out = vm:run("c1", sh "ls /proc/self/fd | wc -l")
       assert.equal("4\n", out) -- 0, 1, 2 and the folder that ls reads
       vm:create("c2", sh "sleep 1000")
@@ -220,7 +220,7 @@ agent.describe("the agent of a local UVM", function()
     end
 
     for _, name in ipairs { ":5", "0x1", "-1", "4294967295", "4294967296", "nosuch", "1:nosuch", "nobody:" } do
-      it(("refuses %q and never runs as root"):format(name), function()
+      it(("refuses %q and never runs as root (known bug 42)"):format(name), function()
         assert.is_nil((vm:run("c1", sh("id", { process = { user = { username = name } } }))))
       end)
     end
@@ -234,7 +234,7 @@ agent.describe("the agent of a local UVM", function()
       assert.equal("65534 50\n", io.stdout:read_all())
     end)
 
-    it("reads no passwd file outside of the container through a link", function()
+    it("reads no passwd file outside of the container through a link (known bug 150)", function()
       local linked = gcs.busybox_root(here.folder, "linked")
       gcs.sh(("rm %s/etc/passwd && ln -s ../../../../../../../../etc/passwd %s/etc/passwd"):format(linked, linked))
       local _, at = vm:share("2", linked)

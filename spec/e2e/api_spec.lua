@@ -18,7 +18,7 @@ describe("a pod driven from code", function()
 
   local function with_pod(containers, fn) driven.with_pod(spec(containers), fn) end
 
-  it("executes commands: output, code, environment over the container's, working directory, user", function()
+  it("executes commands: output, code, environment over the container's, working directory, user (known bug 37)", function()
     with_pod({ web = plain { env = { BASE = "1", PATH = "/bin" } } }, function(pod)
       local p = assert(pod.web:exec { "sh", "-c", "pwd; echo $BASE $EXTRA; id -u; exit 5",
         env = { EXTRA = "2" }, cwd = "/etc", user = "nobody" })
@@ -36,7 +36,7 @@ describe("a pod driven from code", function()
     end)
   end)
 
-  it("ends an exec whose background child keeps stdout open within the drain deadline", function()
+  it("ends an exec whose background child keeps stdout open within the drain deadline (known bug 18)", function()
     with_pod({ web = plain() }, function(pod)
       local p = assert(pod.web:exec { "sh", "-c", "sleep 600 & echo done" })
       assert.equal(0, p:wait())

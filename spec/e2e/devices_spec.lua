@@ -46,7 +46,7 @@ describe("a container's devices", function()
     assert.is_truthy(result.err:find(DENIED, 1, true), result.err)
   end)
 
-  it("have their modes whatever the umask of the caller (known-bugs 143)", function()
+  it("have their modes whatever the umask of the caller (known bug 143)", function()
     local line = ("umask 077; exec %s run --rootfs %s --device %s/zero:/dev/given/ -- stat -c %%a /dev/given"):format(
       command.program, command.root(), nodes)
     local result = command.execute("/bin/sh", { "-c", line })
@@ -97,7 +97,7 @@ return moonshim.pod { name = "devices", containers = {
       assert.equal(2, select(2, result.out:gsub("device[^\n]*/dev/loop0", "")), result.out)
     end)
 
-    it("are given back when the shim was killed (known-bugs 124)", function()
+    it("are given back when the shim was killed (known bug 124)", function()
       local process = command.spawn(command.program, { "run", pod })
       process:wait_for("two  | two 0\n")
       process:kill("sigkill")

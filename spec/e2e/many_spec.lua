@@ -24,21 +24,25 @@ describe("many at once on the real host", function()
     assert.equal(0, result.code, result.out .. result.err)
   end
 
-  it("execs cost no descriptors, no memory and nothing in the guest", function() soak("execs", "--count", "60") end)
+  it("execs cost no descriptors, no memory and nothing in the guest (known bug 35)", function() soak("execs", "--count", "60") end)
 
-  it("40 containers of one pod come, run beside each other, and go", function() soak("containers", "--containers", "40") end)
+  it("40 containers of one pod come, run with ten execs each, all with their own codes, and go (known bug 11)", function()
+    soak("containers", "--containers", "40")
+  end)
 
-  it("pods that come and go, in parallel and with shared layers, leave nothing in the VM [#684] [#685]", function()
+  it("pods that come and go, in parallel and with shared layers, leave nothing in the VM [#684] [#685] (known bug 7)", function()
     soak("churn", "--cycles", "12", "--width", "6")
   end)
 
-  it("VMs that come and go in parallel leave nothing", function() soak("vms", "--cycles", "40") end)
+  it("VMs that come and go in parallel leave nothing (known bug 115)", function() soak("vms", "--cycles", "40") end)
 
   it("a start that is cancelled at any of its steps leaves nothing [#687]", function() soak("cancel", "--cycles", "4") end)
 
-  it("exec, kill, wait and delete at random end with no error that a caller need not expect", function()
+  it("exec, kill, wait and delete at random end with no error that a caller need not expect (known bug 38)", function()
     soak("chaos", "--seconds", "5", "--seed", "7")
   end)
 
-  it("what ends at once is told in order, with its own code", function() soak("order", "--count", "100") end)
+  it("what ends at once is told in order, with its own code and all that it said (known bugs 44, 75, 133)", function()
+    soak("order", "--count", "100")
+  end)
 end)

@@ -89,7 +89,7 @@ describe("resources of a real container", function()
 
   -- Limits ----------------------------------------------------------------------------------------------------------
 
-  it("applies a limit of processes (known-bugs 146)", function()
+  it("applies a limit of processes (known bug 146)", function()
     with_pod({ web = plain { resources = { pids = 8 } } }, function(pod)
       local p = assert(pod.web:exec { "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 5 & done" })
       local _, errors = p:output()
@@ -97,7 +97,7 @@ describe("resources of a real container", function()
     end)
   end)
 
-  it("reads back what an update set, any pair in any order (known-bugs 154)", function()
+  it("reads back what an update set, any pair in any order (known bug 154)", function()
     with_pod({ web = plain { resources = { memory = "300M", memory_swap = "500M" } } }, function(pod)
       local M = 1 << 20
       local function swap(memory, both) return V2 and both - memory or both end
@@ -136,7 +136,7 @@ describe("resources of a real container", function()
     end)
   end
 
-  it("changes nothing when one part of an update is refused (known-bugs 154)", function()
+  it("changes nothing when one part of an update is refused (known bug 154)", function()
     with_pod({ web = plain { resources = { memory = "64M", pids = 50 } } }, function(pod)
       local ok, e = pod.web:update { memory = "96M", pids = 60, cpuset = "4000" }
       assert.is_nil(ok)
@@ -168,7 +168,7 @@ describe("resources of a real container", function()
 
   -- Statistics and processes ------------------------------------------------------------------------------------------
 
-  it("has statistics with the units of the cgroup files (known-bugs 155)", function()
+  it("has statistics with the units of the cgroup files (known bug 155)", function()
     with_pod({ web = plain { resources = { memory = "128M", pids = 50 } } }, function(pod)
       local p = assert(pod.web:exec { "sh", "-c", "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done" })
       p:wait()
@@ -204,7 +204,7 @@ describe("resources of a real container", function()
     end)
   end)
 
-  it("answers polls of containers that end with statistics or a refusal, never a crash (known-bugs 153)", function()
+  it("answers polls of containers that end with statistics or a refusal, never a crash (known bug 153)", function()
     local containers = {}
     for i = 1, 6 do containers["c" .. i] = plain { args = { "sh", "-c", ("sleep 0.%d"):format(i) } } end
     with_pod(containers, function(pod)
@@ -238,7 +238,7 @@ describe("resources of a real container", function()
     end)
   end)
 
-  it("is told of each exec that is killed, while the container goes on, with no descriptor left behind (known-bugs 66)", function()
+  it("is told of each exec that is killed, while the container goes on, with no descriptor left behind (known bug 66)", function()
     -- The kernel chooses whom it kills; the exec asks to be the one.
     local hog = { "sh", "-c", "echo 1000 >/proc/self/oom_score_adj; exec tail /dev/zero" }
     with_pod({ web = plain { args = { "sleep", "600" }, resources = { memory = "48M" } } }, function(pod)
@@ -285,7 +285,7 @@ describe("resources of a real container", function()
   end)
 
   for name, case in pairs { ["KILL"] = 137, ["TERM"] = 9 } do
-    it(("is killed by %s from paused, and deleted (known-bugs 24)"):format(name), function()
+    it(("is killed by %s from paused, and deleted (known bug 24)"):format(name), function()
       with_pod({ web = plain { args = TICKER } }, function(pod)
         inside(pod, "until [ -s /tmp/ticks ]; do sleep 0.01; done")
         assert(pod.web:pause())
@@ -312,7 +312,7 @@ describe("resources of a real container", function()
     end)
   end)
 
-  it("lets the exit win over pause and resume at any time (known-bugs 157)", function()
+  it("lets the exit win over pause and resume at any time (known bug 157)", function()
     with_pod({ web = plain() }, function(pod)
       for i = 1, 12 do
         local p = assert(pod.web:exec { "sh", "-c", ("sleep 0.0%d"):format(i % 9 + 1) })
@@ -334,7 +334,7 @@ describe("resources of a real container", function()
     end
   end)
 
-  it("leaves nothing when its shim is killed while it is paused, and gc runs (known-bugs 24)", function()
+  it("leaves nothing when its shim is killed while it is paused, and gc runs (known bug 24)", function()
     local file = command.folder .. "/pause.lua"
     local handle = assert(io.open(file, "w"))
     handle:write(([[

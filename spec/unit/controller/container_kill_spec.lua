@@ -60,7 +60,7 @@ describe("a kill of a container that runs", function()
     vm:stop()
   end))
 
-  it("gives TERM to init alone [#53]", virtual(function()
+  it("gives TERM to init alone [#53] (known bug 67)", virtual(function()
     local f, pod, vm = given.pod()
     local c = with_execs(pod)
     c:kill(15)
@@ -68,7 +68,7 @@ describe("a kill of a container that runs", function()
     vm:stop()
   end))
 
-  it("gives TERM to everybody when all is asked for [#54]", virtual(function()
+  it("gives TERM to everybody when all is asked for [#54] (known bug 68)", virtual(function()
     local f, pod, vm = given.pod()
     local c, e1, e2 = with_execs(pod)
     c:kill(15, { all = true })
@@ -118,7 +118,7 @@ describe("a kill of a container that runs", function()
     end))
   end
 
-  it("takes ten kills at once and one after the end", virtual.seeds(5, function()
+  it("takes ten kills at once and one after the end (known bug 72)", virtual.seeds(5, function()
     local _, pod, vm = given.pod()
     local c = given.running(pod)
     local kills = {}

@@ -75,7 +75,7 @@ sweep("a fault during a start", function(pod) return given.created(pod, SPEC) en
     assert.same({}, f:leaks())
   end)
 
-sweep("a fault during a delete [#680] [#682]", function(pod)
+sweep("a fault during a delete [#680] [#682] (known bug 4)", function(pod)
   local c = given.running(pod, { "exit", "0", layers = SPEC.layers, scratch = SPEC.scratch, mounts = SPEC.mounts })
   c:wait()
   return c

@@ -60,7 +60,7 @@ describe("a running container", function()
     vm:stop()
   end))
 
-  it("may exit while it is being paused: the exit wins (known-bugs 157)", virtual(function()
+  it("may exit while it is being paused: the exit wins (known bug 157)", virtual(function()
     local f, pod, vm = given.pod()
     local c = given.running(pod, { "exit", 3, 50 })
     f:fault(function(op) return op == "guest.freeze" and { delay = 100 } or nil end)
@@ -74,7 +74,7 @@ end)
 
 describe("a paused container", function()
   for _, signal in ipairs { "KILL", "TERM", "INT" } do
-    it(("is thawed before %s (known-bugs 24)"):format(signal), virtual(function()
+    it(("is thawed before %s (known bug 24)"):format(signal), virtual(function()
       local f, pod, vm = given.pod()
       local c = given.running(pod)
       c:pause()

@@ -124,7 +124,7 @@ describe("everything at once", function()
 end)
 
 describe("one id", function()
-  it("asked for by two execs at once is given to exactly one [#83]", virtual.seeds(20, function()
+  it("asked for by two execs at once is given to exactly one [#83] (known bug 34)", virtual.seeds(20, function()
     local _, pod, vm = given.pod()
     local c = given.running(pod)
     local won, lost = 0, 0
@@ -191,7 +191,7 @@ describe("two creates that share disks", function()
     assert.same({}, f:leaks())
   end))
 
-  it("take a shared layer down with the last of them, in any order of going", virtual.seeds(20, function(v)
+  it("take a shared layer down with the last of them, in any order of going (known bug 103)", virtual.seeds(20, function(v)
     local roll = dice(v.seed)
     local f, pod, vm = given.pod()
     for i = 1, 3 do given.running(pod, layers("/a.ext4", "/b.ext4", "/c.ext4"), "c" .. i) end
@@ -228,7 +228,7 @@ describe("what is told of a process", function()
     vm:stop()
   end))
 
-  it("reaches whoever waits after the end, and whoever follows late", virtual(function()
+  it("reaches whoever waits after the end, and whoever follows late (known bug 77)", virtual(function()
     local f, pod, vm = given.pod()
     local c = given.running(pod, { "exit", "9" })
     c:wait()
@@ -264,7 +264,7 @@ describe("a stream of events", function()
     assert.same({}, f:leaks())
   end))
 
-  it("tells a reader that is too slow how much it missed; nobody waits for it and nothing grows", virtual(function()
+  it("tells a reader that is too slow how much it missed; nobody waits for it and nothing grows (known bug 79)", virtual(function()
     local _, _, vm = given.pod()
     local stream = vm.events:follow()
     for i = 1, 5000 do vm:emit("tick", { n = i }) end

@@ -235,7 +235,7 @@ describe("the release of a container", function()
     assert.same({}, f:leaks())
   end))
 
-  it("does not wait longer than a second for output that never ends [#534] [#527]", virtual(function()
+  it("does not wait longer than a second for output that never ends [#534] [#527] (known bug 60)", virtual(function()
     local f, pod, vm = given.pod()
     f.drain_takes = 3600000
     local c = given.running(pod, { "exit", 0 })
@@ -247,7 +247,7 @@ describe("the release of a container", function()
 end)
 
 describe("stops", function()
-  it("that come together share one run and one outcome", virtual.seeds(10, function()
+  it("that come together share one run and one outcome (known bugs 19, 164)", virtual.seeds(10, function()
     local f, pod, vm = given.pod()
     given.running(pod, given.FULL)
     local steps = {}

@@ -48,7 +48,7 @@ describe("the device driver", function()
     assert.same({}, w.calls)
   end))
 
-  it("attaches, then mounts; takes down in the opposite order, with the eject before the detach [#240] [#254] [#269]", virtual(function()
+  it("attaches, mounts, and goes the other way, the eject before the detach [#240] [#254] [#269] (known bugs 22, 108)", virtual(function()
     local w = fake.new()
     local facts = facts_of(w, disk "/a.img")
     local found = w.devices:map(facts)
@@ -70,7 +70,7 @@ describe("the device driver", function()
     assert.equal(5, #w.calls)
   end))
 
-  it("attaches a shared disk once; the second user waits for the attach in flight [#242] [#243] [#253] (known-bugs 104)", virtual(function()
+  it("attaches a shared disk once; the second user waits for the attach in flight [#242] [#243] [#253] (known bug 104)", virtual(function()
     local w = fake.new()
     w.slow.attach = 2000
     local a, b = facts_of(w, disk "/a.img"), facts_of(w, disk "/a.img")
@@ -104,7 +104,7 @@ describe("the device driver", function()
     assert.equal("/a.img", w.attached["0:0"])
   end))
 
-  it("detaches a disk whose guest mount failed, and mounts anew afterwards [#250] [#252]", virtual(function()
+  it("detaches a disk whose guest mount failed, and mounts anew afterwards [#250] [#252] (known bug 110)", virtual(function()
     local w = fake.new()
     w.fail.mount = fake.guest_error("mount", 0x80004005)
     local facts = facts_of(w, disk "/a.img")
@@ -148,7 +148,7 @@ describe("the device driver", function()
     t:join()
   end))
 
-  it("takes the way down to its end before it uses a slot again whose attach timed out [#274] (known-bugs 100)", virtual(function()
+  it("takes the way down to its end before it uses a slot again whose attach timed out [#274] (known bug 100)", virtual(function()
     local w = fake.new()
     w.slow.attach = 90000 -- longer than the driver's patience
     local facts = facts_of(w, disk "/a.img")
@@ -191,7 +191,7 @@ describe("the device driver", function()
     assert.equal("/a.img", w.attached["0:0"])
   end))
 
-  it("repeats all fields of the mount in the unmount [#266] [#267]", virtual(function()
+  it("repeats all fields of the mount in the unmount [#266] [#267] (known bug 109)", virtual(function()
     local w = fake.new()
     local facts = facts_of(w, disk("/a.img", { partition = 3, mount = { read_only = true, filesystem = "xfs", encrypted = true,
       options = { "ro" } } }))
@@ -439,7 +439,7 @@ describe("the device driver and PCI devices", function()
     assert.same({}, w.assigned)
   end))
 
-  it("lets a removal end within a limit, and knows then that it does not know (known-bugs 123)", virtual(function()
+  it("lets a removal end within a limit, and knows then that it does not know (known bug 123)", virtual(function()
     local w = fake.new()
     local a = facts_of(w, device "/dev/x")
     w.devices:map(a)
@@ -485,7 +485,7 @@ describe("the device driver and PCI devices", function()
     assert.equal("unassign #1", w.calls[3])
   end))
 
-  it("releases everything in a hundred rounds, one in ten failing (known-bugs 124)", virtual(function()
+  it("releases everything in a hundred rounds, one in ten failing (known bug 124)", virtual(function()
     local w = fake.new()
     for round = 1, 100 do
       if round % 10 == 0 then w.fail[round % 20 == 0 and "assign" or "wait_device"] = fake.host_error "internal" end

@@ -92,7 +92,7 @@ describe("the root file system", function()
     refusal { layers = {} }
   end)
 
-  it("takes a layer once, whatever it is called", function()
+  it("takes a layer once, whatever it is called (known bug 112)", function()
     assert.truthy(refusal({ layers = { { path = "/img/app.ext4" }, { path = "/img/link.ext4" } } }):find("layers[1] already", 1, true))
     assert.truthy(root.choose({ layers = { { path = "/img/app.ext4", partition = 1 }, { path = "/img/app.ext4", partition = 2 } } }, files))
   end)
