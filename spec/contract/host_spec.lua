@@ -337,14 +337,14 @@ for _, name in ipairs(host.NAMES) do
           local uvm = host.get(%q).create(%q, host.document { dies_with_shim = true })
           uvm:start()
           local file = io.open(%q, "w")
-          file:write(uvm.facts.pid, " ", uvm.facts.start_time, " ", tostring(uvm:capabilities().die_with_parent))
+          file:write(uvm.facts.pid, " ", uvm.facts.start_time, " ", tostring(uvm:capabilities().die_with_parent), " ", uvm.facts.cgroup)
           file:close()
           local uv = require "luv"
           uv.kill(uv.os_getpid(), "sigkill")
           task.sleep("1m")
         end)]]):format(package.path, package.cpath, name, id, out))
       os.execute(("lua5.4 '%s' 2>/dev/null"):format(folder .. "/child.lua"))
-      local pid, start_time, able = assert(read(out)):match "^(%d+) (%d+) (%a+)$"
+      local pid, start_time, able, group = assert(read(out)):match "^(%d+) (%d+) (%a+) (%S+)$"
       pid, start_time = math.tointeger(tonumber(pid)), math.tointeger(tonumber(start_time))
       if able == "true" then
         task.await(function(resume)
@@ -354,8 +354,22 @@ for _, name in ipairs(host.NAMES) do
         end)
       end
       local facts = driver.reserve(id, host.document())
+      facts.cgroup = group -- as its journal has it
       driver.terminate(facts)
       assert_nothing_left(facts)
+    end))
+
+    it("shares nothing with an earlier VM of its name that is still being cleared away", run(function()
+      local id = new_id()
+      local first = driver.reserve(id, document())
+      local uvm = driver.create(id, document())
+      uvm:start()
+      assert.not_equal(first.cgroup, uvm.facts.cgroup)
+      task.callback(function(cb) return core.sys.cgroup_remove({ first.cgroup }, cb) end) -- what a late boot program does
+      assert.is_true(uvm:alive())
+      assert.truthy(#groups_of(uvm.facts) > 0)
+      uvm:terminate()
+      assert_nothing_left(uvm.facts)
     end))
 
     it("refuses a document that it cannot be", function()

@@ -101,15 +101,16 @@ function driver.reserve(id, document, run_dir)
     refuse("create", "invalid_argument", "%q is no id of a VM", tostring(id))
   end
   if document then driver.check_document(document) end
-  local dir = run_dir or driver.run_dir(id)
+  local dir, run_id = run_dir or driver.run_dir(id), core().sys.random_hex(8)
   return {
     host = "local",
     id = id,
     run_dir = dir,
-    -- Named after the folder, not the id: two run roots (a test beside a service) may hold VMs of the same name.
-    cgroup = "moonshim/" .. driver.hex(dir),
+    -- Named after the folder, not the id: two run roots (a test beside a service) may hold VMs of the same name. And after
+    -- this incarnation: on a busy machine the boot program of the last one may clear its groups late.
+    cgroup = ("moonshim/%s-%s"):format(driver.hex(dir), run_id),
     boot_id = core().sys.boot_id(),
-    run_id = core().sys.random_hex(8),
+    run_id = run_id,
   }
 end
 
@@ -349,7 +350,7 @@ end
 
 --- Names the loop device of one slot of one incarnation; at most 63 bytes.
 local function tag_of(self, controller, lun)
-  return ("moonshim:%s:%s:c%dl%d"):format(self.facts.cgroup:match "[^/]+$", self.facts.run_id, controller, lun)
+  return ("moonshim:%s:c%dl%d"):format(self.facts.cgroup:match "[^/]+$", controller, lun)
 end
 
 local function attach_image(self, controller, lun, settings)

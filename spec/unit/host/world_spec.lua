@@ -80,21 +80,23 @@ describe("the local host's names", function()
     assert.is_true(#("/run/moonshim/" .. driver.hex "x" .. "/s/4294967295") < 108)
   end)
 
-  it("of the control group follow the folder, wherever that is: ending one VM must not end another of its name", function()
-    local groups = {}
-    for _, dir in ipairs { "/tmp/a/run/x", "/tmp/b/run/x", driver.run_dir "x" } do
+  it("of the control group follow the folder, wherever that is, and the incarnation: ending one VM must not end another", function()
+    local groups, folders = {}, {}
+    for _, dir in ipairs { "/tmp/a/run/x", "/tmp/b/run/x", driver.run_dir "x", driver.run_dir "x" } do
       local facts = driver.reserve("x", host.document(), dir)
       assert.equal(dir, facts.run_dir)
       assert.is_nil(groups[facts.cgroup])
       groups[facts.cgroup] = true
+      local folder = facts.cgroup:match "^moonshim/(%x+)%-%x+$"
+      assert.is_true(folders[folder] == nil or folders[folder] == dir)
+      folders[folder] = dir
     end
-    assert.is_true(groups[driver.reserve("x").cgroup])
   end)
 
   it("are reserved without an effect", function()
     local facts = driver.reserve("some id", host.document())
     assert.equal(driver.run_root() .. "/" .. driver.hex "some id", facts.run_dir)
-    assert.equal("moonshim/" .. driver.hex(facts.run_dir), facts.cgroup)
+    assert.equal(("moonshim/%s-%s"):format(driver.hex(facts.run_dir), facts.run_id), facts.cgroup)
     assert.equal(36, #facts.boot_id)
     assert.is_nil(io.open(facts.run_dir))
   end)
