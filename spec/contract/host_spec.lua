@@ -655,7 +655,7 @@ for _, name in ipairs(host.NAMES) do
       ["never ends its line"] = { "yes | tr -d '\\n'", "instead of a pid" },
       ["says pid 1"] = { [[echo '{"pid":1,"start_time":1}']], "instead of a pid" },
     } do
-      it(("fails clearly when boot %s [#358]"):format(what), run(function()
+      it(("fails clearly when boot %s [#358] (known bug 129)"):format(what), run(function()
         impostor(case[1])
         local _, e = boot()
         assert.truthy(e.message:find(case[2], 1, true), tostring(e))
@@ -663,7 +663,7 @@ for _, name in ipairs(host.NAMES) do
       end))
     end
 
-    it("gives up on a boot that says nothing, within the deadline", run(function()
+    it("gives up on a boot that says nothing, within the deadline (known bug 136)", run(function()
       impostor "exec sleep 1000"
       local uvm = driver.create(new_id(), document())
       local e = failure(task.deadline, 300, uvm.start, uvm)
