@@ -3,6 +3,7 @@ local client = require "moonshim.guest.client"
 local err = require "moonshim.err"
 local layout = require "moonshim.guest.layout"
 local messages = require "moonshim.guest.messages"
+local signals = require "moonshim.signals"
 local task = require "moonshim.task"
 local virtual = require "support.virtual"
 
@@ -208,6 +209,19 @@ describe("the guest client", function()
     answered(b, { Result = 0 }, function() guest:signal("c1", 7, 15) end)
     assert.same({ Signal = 15 }, b.calls[4].request.Options)
   end))
+
+  it("takes the names of signals that end a process for its end with a guest that knows no signals, and no others [#566]",
+    virtual(function()
+      local guest, b = given()
+      for _, name in ipairs { "TERM", "kill", "Abrt" } do
+        answered(b, { Result = 0 }, function() guest:signal("c1", 7, signals.number(name)) end)
+        assert.is_nil(b.calls[#b.calls].request.Options)
+      end
+      for _, name in ipairs { "HUP", "usr1", "INT", "STOP" } do
+        assert.equal("invalid_argument", failure(guest.signal, guest, "c1", 7, signals.number(name)).code)
+      end
+      assert.equal(3, #b.calls)
+    end))
 
   it("does not ask a guest to delete the state of a container that cannot", virtual(function()
     local guest, b = given()
