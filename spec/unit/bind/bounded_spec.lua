@@ -1,34 +1,6 @@
 -- Calls of the library that could run very long where no hook reaches (csrc/bind/bounded.c).
-local core = require "moonshim.core"
-
-local open
-before_each(function() open = {} end)
-after_each(function()
-  for _, s in ipairs(open) do
-    s:close()
-  end
-end)
-
-local function try(source, options)
-  local o = { source = source, chunkname = "@op.lua" }
-  for k, v in pairs(options or {}) do
-    o[k] = v
-  end
-  local s, e = core.script(o)
-  open[#open + 1] = s
-  return s, e
-end
-
-local function script(source, options) return assert(try(source, options)) end
-
----Runs the body of a function in a fresh state.
-local function run(body, options) return script("return { f = function(...) " .. body .. "\nend }", options):call "f" end
-
-local function fails(code, text, how, e)
-  assert.is_nil(how)
-  assert.equal(code, e.code)
-  assert.truthy(e.message:find(text, 1, true), e.message)
-end
+local given = require "support.script"(before_each, after_each)
+local run, fails = given.run, given.fails
 
 local LIMITS = { instructions = 200000, memory = 64 << 20 }
 

@@ -1,34 +1,7 @@
 -- The probe list of known-bugs.md section S, and what crosses between an operator's script and the engine.
 local core = require "moonshim.core"
-
-local open
-before_each(function() open = {} end)
-after_each(function()
-  for _, s in ipairs(open) do
-    s:close()
-  end
-end)
-
-local function try(source, options)
-  local o = { source = source, chunkname = "@op.lua" }
-  for k, v in pairs(options or {}) do
-    o[k] = v
-  end
-  local s, e = core.script(o)
-  open[#open + 1] = s
-  return s, e
-end
-
-local function script(source, options) return assert(try(source, options)) end
-
----Runs the body of a function in a fresh state.
-local function run(body, options) return script("return { f = function(...) " .. body .. "\nend }", options):call "f" end
-
-local function fails(code, text, how, e)
-  assert.is_nil(how)
-  assert.equal(code, e.code)
-  assert.truthy(e.message:find(text, 1, true), e.message)
-end
+local given = require "support.script"(before_each, after_each)
+local try, script, run, fails = given.try, given.new, given.run, given.fails
 
 local LIMITS = { instructions = 200000, memory = 4 << 20 }
 
@@ -470,8 +443,9 @@ describe("a script seen from the engine", function()
     assert.has_error(function() core.script {} end)
     assert.has_error(function() core.script { source = "", memory = "much" } end)
     assert.has_error(function() core.script { source = "", instructions = 1 } end)
-    assert.has_error(function() script("return {}"):call {} end)
-    open[1]:close()
+    local s = script("return {}")
+    assert.has_error(function() s:call {} end)
+    s:close()
     assert.equal(before, core.stats().objects)
   end)
 end)
