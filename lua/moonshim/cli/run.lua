@@ -68,6 +68,7 @@ end
 ---@field life table the task that starts the pod and waits for it
 ---@field terminal moonshim.Terminal? of our user, when the command has one
 ---@field ints integer how often INT came
+---@field terminating boolean? the VM is being ended because of the third
 ---@field stopped_by integer? the signal that ended the run, when it was not the command's to answer
 local Run = {}
 Run.__index = Run
@@ -171,7 +172,10 @@ function Run:signal(name)
   elseif insists >= 3 then
     self.stopped_by = SIGNALS[name]
     self.output:abandon()
+    if self.terminating then return end -- each try is work, and many at once would only hold it up; after it the next may try again
+    self.terminating = true
     self.pod:terminate()
+    self.terminating = false
   elseif insists == 2 then
     self.pod:kill("KILL")
   elseif self.found.file or (name == "sighup" and self.terminal and self.terminal:gone()) then
@@ -216,9 +220,9 @@ function run.main(found, api)
   self.terminal = run.terminal(found, self.spec)
   local code, failure
   self:guarded(function()
-    local close_signals
+    -- Before anything can be seen of us from outside: who sees it may send a signal.
+    local close_signals = watch_signals(function(name) self:signal(name) end)
     self.life = task.spawn(function() return self:live() end)
-    close_signals = watch_signals(function(name) self:signal(name) end)
     local ok, result = pcall(self.life.join, self.life)
     if ok then code = result else failure = err.from(result) end
     -- A fault of ours in the middle of a run: end the VM, then release what it leaves. The fault is what gets reported.

@@ -112,6 +112,37 @@ describe("moonshim run", function()
     assert.equal(130, code)
   end)
 
+  it("ends the VM once at a time, however many INTs come meanwhile", function()
+    local log, most, now = {}, 0, 0
+    local code = play(LINE, log, function(pod)
+      pod.kill = function(_, signal)
+        table.insert(log, "kill " .. signal)
+        raise_signal("sigint")
+        return true
+      end
+      local terminate = pod.terminate
+      pod.terminate = function()
+        now = now + 1
+        most = math.max(most, now)
+        for _ = 1, #log < 4 and 3 or 0 do
+          raise_signal("sigint")
+          for _ = 1, 5 do task.sleep(0) end -- it is heard of in one of the next turns of the loop
+        end
+        now = now - 1
+        if #log < 3 then
+          table.insert(log, "terminate failed")
+          raise_signal("sigint")
+          return nil, err.new("deadline_exceeded", "it does not end")
+        end
+        return terminate()
+      end
+      raise_signal("sigint")
+    end)
+    assert.same({ "kill INT", "kill KILL", "terminate failed", "terminate", "stop" }, log)
+    assert.equal(1, most)
+    assert.equal(130, code)
+  end)
+
   describe("while the start has not been answered", function()
     -- A command that writes and is heard of before the guest has answered may be signalled by whoever reads it.
     local function signalled(log)
