@@ -89,7 +89,7 @@ function Ledger:settle(owner)
   while true do
     local busy
     for other in pairs(self.acquiring) do
-      if other.owner == owner or other.owner:sub(1, #owner + 1) == owner .. "/" then
+      if Book.is_below(other.owner, owner) then
         busy = other
         break
       end

@@ -21,6 +21,7 @@
 -- Parts   plan/graph.lua order · plan/edit.lua before, after, tune, order · plan/check.lua validate · plan/print.lua ·
 --         plan/run.lua. This file: what a plan is made of, and who may run one.
 
+local Book = require "moonshim.ledger.book"
 local check = require "moonshim.plan.check"
 local edit = require "moonshim.plan.edit"
 local err = require "moonshim.err"
@@ -66,10 +67,6 @@ local DEFAULT_LADDER = { { "TERM", wait = 10000 }, { "KILL", wait = 10000 } }
 -- ---------------------------------------------------------------------------------------------------------------
 -- Which receipts
 
-local function is_below(owner, base)
-  return owner == base or owner:sub(1, #base + 1) == base .. "/"
-end
-
 local function root_of(owner)
   return owner:match("^[^/]+")
 end
@@ -81,7 +78,7 @@ local function wanted(include)
   end
   return function(r)
     for _, entry in ipairs(include) do
-      if r.name == entry or is_below(r.owner, entry) then
+      if r.name == entry or Book.is_below(r.owner, entry) then
         return true
       end
     end
@@ -146,7 +143,7 @@ local function step_of(ledger, r, spec)
   step.ends_world = k.ends_world
   if step.ends_world and step.on_failure == "debt" then
     step.on_failure = "continue"
-  elseif goal ~= "crash" and r.state == "owed" and not is_below(r.owner, spec.owner) then
+  elseif goal ~= "crash" and r.state == "owed" and not Book.is_below(r.owner, spec.owner) then
     step.on_failure = "debt" -- taken along: the VM owes it already
   end
   for key, value in pairs(d.args) do
@@ -304,7 +301,7 @@ end
 local function below(ledger, owner)
   local jobs = {}
   for path, job in pairs(ledger.runs) do
-    if path ~= owner and is_below(path, owner) then
+    if path ~= owner and Book.is_below(path, owner) then
       jobs[#jobs + 1] = job
     end
   end

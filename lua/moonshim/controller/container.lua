@@ -80,17 +80,6 @@ function Container.new(opts)
   return self
 end
 
----@param io table?
----@return { rows: integer, columns: integer }? size of its terminal
-local function size_of(io)
-  local size = io and io.size
-  if not size then return nil end
-  for _, name in ipairs { "rows", "columns" } do
-    if math.type(size[name]) ~= "integer" then err.raise("invalid_argument", "size: %s must be an integer", name) end
-  end
-  return { rows = size.rows & 0xffff, columns = size.columns & 0xffff }
-end
-
 ---Settles where the streams of a process go: what the container names itself goes before what the caller has for it.
 ---request.io and request.logger become arguments of the kinds.
 ---@param request table with io, see moonshim.upstream
@@ -132,7 +121,7 @@ function Container:build(request)
   self.vm:settle()
   self.vm:check_free(self.owner, self.id)
   self.init.terminal = request.container and request.container.tty or request.terminal or false
-  self.init.size = self.init.size or size_of(request.io)
+  self.init.size = self.init.size or Process.size_of(request.io)
   self.init.io, self.io_retry = settle_streams(request, { id = self.id, terminal = self.init.terminal }, request.container or {})
   local c = recipe.new {
     id = self.id, pod = self.pod.id, files = self.vm.files, settings = self.pod.settings,
@@ -218,7 +207,7 @@ function Container:exec(request)
   end
   if self.processes[id] then err.raise("already_exists", "container %s has a process %s already", self.id, id) end
   local terminal = request.terminal or (request.process and request.process.terminal) or false
-  local size = size_of(request.io)
+  local size = Process.size_of(request.io)
   request.terminal = terminal
   local io = settle_streams(request, { id = id, terminal = terminal, name = self.id .. "/" .. id }, {}, self.io_retry)
   local exec = Process.new { vm = self.vm, container = self, id = id, terminal = terminal, io = io }

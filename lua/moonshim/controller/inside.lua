@@ -40,11 +40,6 @@ local function command(request)
   }
 end
 
-local function number(size, name)
-  if math.type(size[name]) ~= "integer" then err.raise("invalid_argument", "size: %s must be an integer", name) end
-  return size[name] & 0xffff
-end
-
 ---A process that waits for its start, as the exec of a container does.
 ---@async
 ---@param request { id: string?, args: string[], env: table?, cwd: string?, terminal: boolean?, io: table? } io: { stdin, stdout, stderr,
@@ -62,7 +57,7 @@ function Inside:exec(request)
   pod_spec.id(id, "exec id")
   if self.processes[id] then err.raise("already_exists", "the VM has a process %s already", id) end
   local exec = Process.new { vm = vm, container = self, id = id, terminal = terminal, io = io }
-  if io.size then exec.size = { rows = number(io.size, "rows"), columns = number(io.size, "columns") } end
+  exec.size = Process.size_of(io)
   self.processes[id] = exec
   local ok, e = xpcall(function()
     local stdio = vm:acquire(exec.owner, "stdio", {

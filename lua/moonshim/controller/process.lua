@@ -62,6 +62,18 @@ function Process.new(opts)
   return self
 end
 
+---The size of its terminal that the streams of a process come with, each number cut to 16 bits. Raises invalid_argument.
+---@param io { size: { rows: integer, columns: integer }? }?
+---@return { rows: integer, columns: integer }?
+function Process.size_of(io)
+  local size = io and io.size
+  if not size then return nil end
+  for _, name in ipairs { "rows", "columns" } do
+    if math.type(size[name]) ~= "integer" then err.raise("invalid_argument", "size: %s must be an integer", name) end
+  end
+  return { rows = size.rows & 0xffff, columns = size.columns & 0xffff }
+end
+
 ---@private
 function Process:limit(name) return self.vm.policy.process.limits[name] end
 

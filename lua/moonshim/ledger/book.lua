@@ -42,6 +42,14 @@ Book.VERSION = 1
 ---What is remembered of the past, in entries.
 Book.MAX_EVENTS, Book.MAX_HISTORY = 1024, 2048
 
+---Is `owner` this base, or somewhere below it? Paths of owners, see Receipt.
+---@param owner string
+---@param base string
+---@return boolean
+function Book.is_below(owner, base)
+  return owner == base or owner:sub(1, #base + 1) == base .. "/"
+end
+
 function Book.new()
   return setmetatable({
     receipts = {}, below = {}, needed_by = {}, dying_with = {}, states = {}, events = {}, history = {}, last = 0, event = 0,

@@ -4,6 +4,7 @@
 -- `what` is a kind or the name of a step; when nothing matches, nothing happens. What would be unsafe is refused with
 -- failed_precondition, what makes no sense with invalid_argument; a refused edit changes nothing.
 
+local Book = require "moonshim.ledger.book"
 local clock = require "moonshim.clock"
 local err = require "moonshim.err"
 local graph = require "moonshim.plan.graph"
@@ -24,10 +25,6 @@ local function real(self)
   return rawget(self, "base") or self, rawget(self, "scope")
 end
 
-local function is_below(owner, base)
-  return owner == base or owner:sub(1, #base + 1) == base .. "/"
-end
-
 local function matching(self, what)
   local p, scope = real(self)
   if type(what) ~= "string" then
@@ -35,7 +32,7 @@ local function matching(self, what)
   end
   local steps = {}
   for _, step in ipairs(p.steps) do
-    if (step.kind == what or step.name == what) and (not scope or is_below(step.owner, scope)) then
+    if (step.kind == what or step.name == what) and (not scope or Book.is_below(step.owner, scope)) then
       steps[#steps + 1] = step
     end
   end
@@ -204,7 +201,7 @@ local function insert(self, what, hook, link)
   local groups, owners = by_owner(matching(self, what))
   -- Two pods' scripts do not know of each other's names.
   local namesake = scope and type(hook) == "table" and p.by_name[hook.name]
-  local many = #owners > 1 or (namesake and not is_below(namesake.owner, scope))
+  local many = #owners > 1 or (namesake and not Book.is_below(namesake.owner, scope))
   local added, hooks = {}, {}
   for _, owner in ipairs(owners) do
     added[owner] = new_hook(p, hook, owner, many, groups[owner][1].place or groups[owner][1].kind)
@@ -299,7 +296,7 @@ function edit.order(self, kinds)
   end
   for _, early in ipairs(p.steps) do
     local a = listed[early.kind]
-    if a and (not scope or is_below(early.owner, scope)) then
+    if a and (not scope or Book.is_below(early.owner, scope)) then
       graph.walk(p.by_name, early.name, function(name)
         local late = p.by_name[name]
         if a < (listed[late.kind] or 0) then

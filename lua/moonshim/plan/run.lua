@@ -10,6 +10,7 @@
 -- when nothing below it is left to do, unless everything else waits for just that. What gets one more go after the end of
 -- the VM is the host's alone, and in nobody's way: all of it runs at once, each step for at most `again_within`.
 
+local Book = require "moonshim.ledger.book"
 local err = require "moonshim.err"
 local record = require "moonshim.journal.record"
 local task = require "moonshim.task"
@@ -33,10 +34,6 @@ local MAX_BACKOFF = 10000
 -- vm/pod/container/exec counts as the container's.
 local function group_of(owner)
   return owner:match("^[^/]+/[^/]+/[^/]+") or owner
-end
-
-local function is_below(owner, base)
-  return owner == base or owner:sub(1, #base + 1) == base .. "/"
 end
 
 local function tell(self, step, what, detail)
@@ -368,12 +365,12 @@ end
 ---The part of a report that concerns `owner`: for those who joined the run of a parent.
 ---@return moonshim.Report
 function run_plan.report_below(report, owner)
-  if report.owner == owner or not is_below(owner, report.owner) then
+  if report.owner == owner or not Book.is_below(owner, report.owner) then
     return report
   end
   local part = { owner = owner, goal = report.goal, steps = {}, ms = report.ms, fallback = report.fallback }
   for _, line in ipairs(report.steps) do
-    if is_below(line.owner, owner) then
+    if Book.is_below(line.owner, owner) then
       part.steps[#part.steps + 1] = line
     end
   end
