@@ -218,12 +218,4 @@ function File:close()
   end
 end
 
----Closes the journal and removes its files, when nothing is owed any more.
-function File:remove()
-  for _, suffix in ipairs { "", ".new", ".bad", ".lock" } do
-    self.uv.fs_unlink(self.path .. suffix)
-  end
-  self:close()
-end
-
 return journal

@@ -11,8 +11,13 @@ local Vm = require "moonshim.controller.vm"
 
 local launch = {}
 
+-- How often a run folder is made again that a clean-up has removed.
+local FOLDER_TRIES = 10
+
 ---Ids of VMs are the pod's, marked, so that neither can be taken for the other.
 local function vm_id(spec) return spec.name .. "@vm" end
+
+local function refuse_second(spec, e) err.raise("already_exists", "a pod %s is there already: %s", spec.name, e.message) end
 
 ---What an earlier process of the same pod left behind goes first; while it lives the pod cannot be started again.
 ---@async
@@ -20,10 +25,25 @@ local function clear(dir, spec)
   if not require("luv").fs_stat(dir .. "/" .. recovery.JOURNAL) then return end
   local ok, report = pcall(recovery.run, dir)
   if not ok and err.is(report, "failed_precondition") then
-    err.raise("already_exists", "a pod %s is there already: %s", spec.name, report.message)
+    refuse_second(spec, report)
   end
   if not ok then error(err.is(report) and err.wrap(report, "clean up after an earlier run of " .. spec.name) or report, 0) end
   if not report.ok then error(err.wrap(report.error, "clean up after an earlier run of " .. spec.name), 0) end
+end
+
+-- The journal in a folder of its own. A clean-up that meets the folder before the journal is in it takes it for a husk.
+local function open_journal(dir, spec)
+  local core, e = require "moonshim.core", nil
+  for _ = 1, FOLDER_TRIES do
+    err.try(core.sys.mkdir_p(dir:match("^(.*)/"), 448)) -- 0700
+    err.try(core.sys.mkdir_p(dir, 448))
+    local ok, j = pcall(journal.file, dir .. "/" .. recovery.JOURNAL)
+    if ok then return j end
+    if err.is(j, "failed_precondition") then refuse_second(spec, j) end
+    e = j
+    if not err.is(e, "not_found") then break end
+  end
+  return error(e, 0)
 end
 
 ---A VM for this pod, with nothing taken yet but the run folder. Raises before anything is started when the operator's
@@ -41,9 +61,7 @@ function launch.vm(spec, opts)
   local j
   local ok, vm = xpcall(function()
     clear(dir, spec)
-    err.try(core.sys.mkdir_p(dir:match("^(.*)/"), 448)) -- 0700
-    err.try(core.sys.mkdir_p(dir, 448))
-    j = journal.file(dir .. "/" .. recovery.JOURNAL)
+    j = open_journal(dir, spec)
     -- A VM of one pod refuses what the pod forbids, whoever asks; a shared one has no settings, and each pod its own.
     local w = world.new {
       id = id, host = driver, log = log, run_dir = dir, no_writable_shares = spec.settings and spec.settings.no_writable_shares,
@@ -57,8 +75,8 @@ function launch.vm(spec, opts)
   if not ok then
     chosen:close()
     if j then -- it is ours, and nothing is in it
-      j:remove()
       pcall(recovery.remove, dir)
+      j:close()
     end
     error(vm, 0)
   end

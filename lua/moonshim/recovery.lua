@@ -14,29 +14,69 @@ local recovery = {}
 ---The name of the journal in a run folder.
 recovery.JOURNAL = "journal"
 
+-- Beside it while somebody writes to it.
+local LOCK = recovery.JOURNAL .. ".lock"
+
 local function core() return require "moonshim.core" end
 
----@async
----@param dir string
-function recovery.remove(dir)
-  task.callback(function(cb) return core().sys.remove_tree(dir, cb) end)
-end
-
----The folders below the run root that hold a journal.
----@param root string
----@return string[]
-function recovery.folders(root)
+local function names_in(dir)
   local uv = require "luv"
   local out = {}
-  local handle = uv.fs_scandir(root)
+  local handle = uv.fs_scandir(dir)
   while handle do
     local name = uv.fs_scandir_next(handle)
     if not name then break end
-    local dir = root .. "/" .. name
-    if uv.fs_stat(dir .. "/" .. recovery.JOURNAL) then out[#out + 1] = dir end
+    out[#out + 1] = name
   end
   table.sort(out)
   return out
+end
+
+---Removes a run folder: the journal when nothing else is there, and the lock after it. So a remover that is killed in the
+---middle leaves either a journal or a husk, and `gc` knows both.
+---@async
+---@param dir string
+function recovery.remove(dir)
+  local doomed = {}
+  for _, name in ipairs(names_in(dir)) do
+    if name ~= recovery.JOURNAL and name ~= LOCK then doomed[#doomed + 1] = dir .. "/" .. name end
+  end
+  table.move({ dir .. "/" .. recovery.JOURNAL, dir .. "/" .. LOCK, dir }, 1, 3, #doomed + 1, doomed)
+  for _, path in ipairs(doomed) do
+    task.callback(function(cb) return core().sys.remove_tree(path, cb) end)
+  end
+end
+
+-- A run folder that holds no journal any more, or not yet.
+local function is_husk(dir, names) return dir:find("/" .. ("%x"):rep(16) .. "$") and (names[1] or LOCK) == LOCK and #names < 2 end
+
+---The folders below the run root that hold a journal, and the husks.
+---@param root string
+---@return string[]
+function recovery.folders(root)
+  local out = {}
+  for _, name in ipairs(names_in(root)) do
+    local dir = root .. "/" .. name
+    if require("luv").fs_stat(dir .. "/" .. recovery.JOURNAL) or is_husk(dir, names_in(dir)) then out[#out + 1] = dir end
+  end
+  return out
+end
+
+-- Nothing is owed where no journal is: whoever takes something writes it down first. An empty folder may be one that somebody
+-- has just made to lock it; `launch` makes it again.
+local function sweep(dir)
+  local uv = require "luv"
+  if #names_in(dir) == 0 then
+    err.try(uv.fs_rmdir(dir))
+  else
+    local lock = err.try(core().sys.lock_file(dir .. "/" .. LOCK, { create = false }))
+    local ok, e = pcall(function()
+      if is_husk(dir, names_in(dir)) then recovery.remove(dir) end
+    end)
+    lock:close()
+    if not ok then error(e, 0) end
+  end
+  return { id = dir:match "[^/]+$", ok = true, steps = {} }
 end
 
 local function id_of(held, dir)
@@ -55,6 +95,7 @@ end
 function recovery.run(dir, opts)
   opts = opts or {}
   local log = opts.log or task.log()
+  if is_husk(dir, names_in(dir)) then return sweep(dir) end
   local j = journal.file(dir .. "/" .. recovery.JOURNAL, { create = false })
   local w, held
   local ok, report = xpcall(function()

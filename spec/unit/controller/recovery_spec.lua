@@ -150,4 +150,81 @@ describe("gc", function()
     assert.is_table(uv.fs_stat(root .. "/alive/journal"))
     alive:close()
   end)
+
+  local HEX = "0123456789abcdef"
+
+  -- What stands in a run folder at the end: the journal and its lock, what a rewrite or a damage left, files of the host.
+  local function run_folder(name)
+    local dir = root .. "/" .. name
+    assert(require("luv").fs_mkdir(dir, 448))
+    local j = journal.file(dir .. "/journal")
+    ledger.open { journal = j, world = {}, boot_id = "boot-1" }
+    j:close()
+    for _, file in ipairs { "agent.log", "journal.bad", "journal.new", "zz" } do assert(io.open(dir .. "/" .. file, "w")):close() end
+    return dir
+  end
+
+  -- A removal that ends for good before its n-th unlinking; the number of those there were.
+  local function removed_up_to(n, dir)
+    local sys = require("moonshim.core").sys
+    local real, count = sys.remove_tree, 0
+    sys.remove_tree = function(...)
+      count = count + 1
+      if count == n then error("killed", 0) end
+      return real(...)
+    end
+    pcall(recovery.remove, dir)
+    sys.remove_tree = real
+    return count
+  end
+
+  it("removes what is left of a run folder whose owner was killed while it removed it, wherever that was", function()
+    task.run(function()
+      local all = removed_up_to(-1, run_folder(HEX))
+      assert.is_true(all >= 6)
+      for n = 1, all do
+        local dir = run_folder(HEX)
+        removed_up_to(n, dir)
+        local reports = recovery.gc { root = root }
+        assert.same({ 1, true }, { #reports, reports[1].ok }, "killed before unlinking " .. n)
+        assert.is_nil(require("luv").fs_stat(dir), "killed before unlinking " .. n)
+        assert.same({}, recovery.gc { root = root })
+      end
+    end)
+  end)
+
+  it("leaves a folder alone that somebody holds before there is a journal in it, and folders that are none of ours", function()
+    local uv, core = require "luv", require "moonshim.core"
+    for _, name in ipairs { HEX, "empty", "fedcba9876543210" } do assert(uv.fs_mkdir(root .. "/" .. name, 448)) end
+    assert(io.open(root .. "/fedcba9876543210/notes", "w")):close()
+    local lock = assert(core.sys.lock_file(root .. "/" .. HEX .. "/journal.lock", { create = true, mode = 384 }))
+    task.run(function() assert.same({}, recovery.gc { root = root }) end)
+    lock:close()
+    for _, path in ipairs { HEX .. "/journal.lock", "empty", "fedcba9876543210/notes" } do
+      assert.is_table(uv.fs_stat(root .. "/" .. path), path)
+    end
+  end)
+
+  it("may meet the folder of a start that has no journal yet: the start makes it again", function()
+    local launch, sys = require "moonshim.launch", require("moonshim.core").sys
+    local spec = require("moonshim.pod_spec").check({ name = "web", containers = { a = { rootfs = "/", args = { "x" } } } }, { base = "/" })
+    local real, swept = sys.mkdir_p, 0
+    sys.mkdir_p = function(path, mode)
+      local answer = table.pack(real(path, mode))
+      if path:find("/%x+$") and swept < 2 then
+        swept = swept + 1
+        recovery.gc { root = root }
+        assert.is_nil(require("luv").fs_stat(path))
+      end
+      return table.unpack(answer, 1, answer.n)
+    end
+    local fine, e = pcall(task.run, function()
+      local vm = launch.vm(spec, { run_dir = root })
+      assert.is_table(require("luv").fs_stat(vm.world.run_dir .. "/journal"))
+      vm:stop()
+    end)
+    sys.mkdir_p = real
+    assert.is_true(fine, tostring(e))
+    assert.equal(2, swept)
+  end)
 end)

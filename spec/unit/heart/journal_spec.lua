@@ -258,12 +258,5 @@ describe("a journal", function()
       assert.same({ { t = "e", i = 1 }, { t = "e", i = 3 } }, fold(j))
       j:close()
     end)
-
-    it("is removed with everything beside it", function()
-      local j = journal.file(dir .. "/j", { lock = lock })
-      j:append { t = "e" }
-      j:remove()
-      assert.is_nil(uv.fs_stat(dir .. "/j"))
-    end)
   end)
 end)
