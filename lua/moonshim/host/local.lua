@@ -8,7 +8,7 @@
 -- Always     1. the sockets listen before boot runs.
 --            2. terminate works from facts alone, in any process, any number of times, from any prefix of start.
 --            3. the journal in the run dir is not touched: its owner removes it last.
--- See        spec/contract/host_spec.lua, spec/unit/host/local_spec.lua
+-- See        spec/contract, spec/unit/host/local_spec.lua
 local err = require "moonshim.err"
 local host = require "moonshim.host"
 local layout = require "moonshim.guest.layout"
