@@ -3,6 +3,7 @@ local fake = require "support.fake_world"
 local journal = require "moonshim.journal"
 local ledger = require "moonshim.ledger"
 local plan = require "moonshim.plan"
+local raised = require "support.raised"
 local task = require "moonshim.task"
 local virtual = require "support.virtual"
 
@@ -11,12 +12,6 @@ local function given(opts)
   local g = { world = opts.world or fake.new(), journal = opts.journal or journal.memory(), kinds = opts.kinds or fake.kinds() }
   g.ledger = ledger.open { journal = g.journal, world = g.world, kinds = g.kinds, dry = opts.dry, log = opts.log or task.log() }
   return g, g.ledger
-end
-
-local function raised(fn, ...)
-  local ok, e = pcall(fn, ...)
-  assert.is_false(ok)
-  return e
 end
 
 -- What the journal says, told by a process that knows nothing else.
