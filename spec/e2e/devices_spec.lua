@@ -73,8 +73,8 @@ describe("a container's devices", function()
 local moonshim = require "moonshim"
 local function c(args, devices) return { rootfs = "roots/busybox", args = { "sh", "-c", args }, devices = devices } end
 return moonshim.pod { name = "devices", containers = {
-  one = c("trap 'exit 0' TERM; head -c1 /dev/loop0; echo one $?; while :; do sleep 0.1; done", { "/dev/loop0" }),
-  two = c("trap 'exit 0' TERM; head -c1 /dev/disk; echo two $?; while :; do sleep 0.1; done",
+  one = c("trap 'exit 0' TERM; head -c1 /dev/loop0 >/dev/null; echo one $?; while :; do sleep 0.1; done", { "/dev/loop0" }),
+  two = c("trap 'exit 0' TERM; head -c1 /dev/disk >/dev/null; echo two $?; while :; do sleep 0.1; done",
     { { path = "/dev/loop0", destination = "/dev/disk", access = "r" } }),
   none = c([=[%s]=]),
 } }
