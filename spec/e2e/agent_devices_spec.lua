@@ -1,4 +1,5 @@
 local agent = require "support.agent"
+local filesystems = require "support.filesystems"
 local gcs = require "support.gcs"
 local DEVICE, OTHER = "0aa5a4b6-4f6c-4c3e-9a57-0123456789ab", "1aa5a4b6-4f6c-4c3e-9a57-0123456789ab"
 
@@ -80,7 +81,7 @@ agent.describe("the agent's devices", function()
   end
 
   it("of a disk are found out to be erofs, or believed to be", function()
-    if gcs.sh "command -v mkfs.erofs || true" == "" or not io.open("/proc/filesystems"):read("a"):find "erofs" then
+    if gcs.sh "command -v mkfs.erofs || true" == "" or not filesystems.known "erofs" then
       return pending "needs mkfs.erofs and a kernel with erofs"
     end
     gcs.sh(("mkfs.erofs %s/root.erofs %s/etc >/dev/null 2>&1"):format(here.folder, here.root))

@@ -1,4 +1,5 @@
 local command = require "e2e.command"
+local filesystems = require "support.filesystems"
 local uv = require "luv"
 local vhd = require "support.vhd"
 
@@ -9,7 +10,7 @@ local function has(program)
 end
 
 local mkfs_erofs = has "mkfs.erofs"
-local kernel = (command.read "/proc/filesystems" or ""):find("erofs", 1, true) ~= nil
+local kernel = filesystems.known "erofs"
 
 local function erofs(name, root)
   local path = command.folder .. "/" .. name
