@@ -19,7 +19,7 @@
 --         Ending the VM asks for completion, not success, of what comes before it: a failure never keeps a VM alive. What
 --         dies with it is settled by that; what failed or was skipped before, and does not, gets one more go.
 -- Parts   plan/graph.lua order · plan/edit.lua before, after, tune, order · plan/check.lua validate · plan/print.lua ·
---         plan/run.lua. This file: what a plan is made of, and who may run one.
+--         plan/run.lua the engine · plan/report.lua what became of it. This file: what a plan is made of, and who may run one.
 
 local Book = require "moonshim.ledger.book"
 local check = require "moonshim.plan.check"
@@ -27,6 +27,7 @@ local edit = require "moonshim.plan.edit"
 local err = require "moonshim.err"
 local graph = require "moonshim.plan.graph"
 local print_plan = require "moonshim.plan.print"
+local reports = require "moonshim.plan.report"
 local run_plan = require "moonshim.plan.run"
 local task = require "moonshim.task"
 
@@ -407,7 +408,7 @@ function plan.execute(ledger, spec)
   if not ok then
     error(result, 0)
   end
-  local report = run_plan.report_below(result, spec.owner)
+  local report = reports.below(result, spec.owner)
   if report.ok then
     return report
   elseif job.gave_way or joined and job.goal == "delete" and MORE_THAN_DELETE[spec.goal] then

@@ -10,26 +10,15 @@
 -- when nothing below it is left to do, unless everything else waits for just that. What gets one more go after the end of
 -- the VM is the host's alone, and in nobody's way: all of it runs at once, each step for at most `again_within`.
 
-local Book = require "moonshim.ledger.book"
 local err = require "moonshim.err"
 local record = require "moonshim.journal.record"
+local report = require "moonshim.plan.report"
 local task = require "moonshim.task"
 
 local run_plan = {}
 
 local LIMIT = 64
 local MAX_BACKOFF = 10000
-
----@class moonshim.Report
----@field ok boolean nothing is left of what the plan was for, except debts that the VM has taken over
----@field owner string
----@field goal string
----@field steps { name: string, kind: string, owner: string, outcome: string, ms: integer, attempts: integer, error: moonshim.Err? }[]
----outcome: done, gone, failed, skipped, debt
----@field error moonshim.Err? what failed first
----@field debts string[] receipts that the VM owes now
----@field ms integer
----@field fallback moonshim.Err? why the edits were not used (plan.execute)
 
 -- vm/pod/container/exec counts as the container's.
 local function group_of(owner)
@@ -337,46 +326,6 @@ end
 -- ---------------------------------------------------------------------------------------------------------------
 -- The whole
 
-local function finish_report(report, whole_vm)
-  local failure, consequence
-  report.debts = {}
-  for _, line in ipairs(report.steps) do
-    if line.outcome == "debt" then
-      report.debts[#report.debts + 1] = line.name
-    end
-    local bad
-    if line.kind == "hook" then
-      bad = line.outcome == "failed" and line.on_failure == "stop"
-    else
-      bad = line.outcome == "failed" or line.outcome == "skipped" or (line.outcome == "debt" and whole_vm)
-    end
-    if bad and line.attempts > 0 then
-      failure = failure or line
-    elseif bad then
-      consequence = consequence or line
-    end
-  end
-  local line = failure or consequence
-  report.ok = line == nil
-  report.error = line and err.wrap(line.error, line.name)
-  return report
-end
-
----The part of a report that concerns `owner`: for those who joined the run of a parent.
----@return moonshim.Report
-function run_plan.report_below(report, owner)
-  if report.owner == owner or not Book.is_below(owner, report.owner) then
-    return report
-  end
-  local part = { owner = owner, goal = report.goal, steps = {}, ms = report.ms, fallback = report.fallback }
-  for _, line in ipairs(report.steps) do
-    if Book.is_below(line.owner, owner) then
-      part.steps[#part.steps + 1] = line
-    end
-  end
-  return finish_report(part, false)
-end
-
 -- What a run that gave way did not begin.
 local function leave_to_others(self)
   for _, step in ipairs(self.plan.steps) do
@@ -385,18 +334,6 @@ local function leave_to_others(self)
       tell(self, step, "skipped", self.state[step].error)
     end
   end
-end
-
-local function report_of(self, started)
-  local report = { owner = self.plan.owner, goal = self.plan.goal, steps = {}, ms = task.now() - started }
-  for i, step in ipairs(self.plan.steps) do
-    local state = self.state[step]
-    report.steps[i] = {
-      name = step.name, kind = step.kind, owner = step.owner, outcome = state.outcome, ms = state.ms, attempts = state.attempts,
-      error = state.error, on_failure = step.on_failure,
-    }
-  end
-  return finish_report(report, self.plan.owner == self.root)
 end
 
 local function drive(self)
@@ -480,7 +417,7 @@ function run_plan.run(p, opts)
   if not ok then
     error(e, 0)
   end
-  return report_of(self, started)
+  return report.of(p, self.state, started)
 end
 
 return run_plan
