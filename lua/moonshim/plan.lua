@@ -19,7 +19,8 @@
 --         Ending the VM asks for completion, not success, of what comes before it: a failure never keeps a VM alive. What
 --         dies with it is settled by that; what failed or was skipped before, and does not, gets one more go.
 -- Parts   plan/graph.lua order · plan/edit.lua before, after, tune, order · plan/check.lua validate · plan/print.lua ·
---         plan/run.lua the engine · plan/report.lua what became of it. This file: what a plan is made of, and who may run one.
+--         plan/run.lua the engine · plan/attempt.lua one step · plan/report.lua what became of all.
+--         This file: what a plan is made of, and who may run one.
 
 local Book = require "moonshim.ledger.book"
 local check = require "moonshim.plan.check"

@@ -4,21 +4,19 @@
 --            the ledger needs its receipt.
 --         2. every step is shielded and has its own deadline; a cancelled run starts nothing more and waits for the rest.
 --         3. a receipt leaves the ledger only here, on the word of its release: done, gone, or (check_release) verified.
---         4. one release per receipt at a time, whatever number of runs want it.
---         5. a run that gives way (to that of a parent) starts nothing more; what it has not begun is the other's.
+--         4. a run that gives way (to that of a parent) starts nothing more; what it has not begun is the other's.
 -- At most `width` steps of one container run at once, and LIMIT in all. What a pod or the VM holds itself has its turn
 -- when nothing below it is left to do, unless everything else waits for just that. What gets one more go after the end of
 -- the VM is the host's alone, and in nobody's way: all of it runs at once, each step for at most `again_within`.
 
+local attempt = require "moonshim.plan.attempt"
 local err = require "moonshim.err"
-local record = require "moonshim.journal.record"
 local report = require "moonshim.plan.report"
 local task = require "moonshim.task"
 
 local run_plan = {}
 
 local LIMIT = 64
-local MAX_BACKOFF = 10000
 
 -- vm/pod/container/exec counts as the container's.
 local function group_of(owner)
@@ -32,73 +30,6 @@ local function tell(self, step, what, detail)
       self.ledger.log:error("on_step failed", { step = step.name, error = e })
     end
   end
-end
-
--- ---------------------------------------------------------------------------------------------------------------
--- One step
-
-local function call_release(self, step, attempt, within)
-  local ledger, r = self.ledger, step.receipt
-  local k = ledger:kind_of(r)
-  local facts = record.plain(r.facts)
-  k.release(ledger.world, facts, {
-    goal = self.plan.goal, within = within, attempt = attempt, args = step.args, name = step.name, owner = r.owner, receipt = r,
-  })
-  if k.check_release and k.verify(ledger.world, facts) == "held" then
-    err.raise("failed_precondition", "it is still held after its release")
-  end
-end
-
--- Attempts until one works, or retries or time are used up. Returns outcome, attempts, error.
-local function attempt(self, step, due)
-  local n = 0
-  while true do
-    n = n + 1
-    local left = math.max(0, due - task.now())
-    local ok, e = xpcall(task.deadline, err.traceback, left, call_release, self, step, n, left)
-    if ok then
-      return "done", n
-    elseif err.is(e, "gone") then
-      return "gone", n
-    end
-    local pause = math.min(step.backoff << math.min(n - 1, 16), MAX_BACKOFF)
-    if n > step.retries or self.stopping or task.now() + pause >= due then
-      return "failed", n, err.from(e)
-    end
-    tell(self, step, "retry", e)
-    task.sleep(pause)
-  end
-end
-
--- One at a time per receipt. Another run may be at it, one that gave way to us, or for which it is a debt.
-local function release(self, step)
-  local within = self.state[step].again and math.min(step.within, self.again_within) or step.within
-  local ledger, r, due = self.ledger, step.receipt, task.now() + within
-  while ledger.releasing[r] do
-    local ok, e = pcall(task.deadline, math.max(0, due - task.now()), ledger.releasing[r].wait, ledger.releasing[r])
-    if not ok then
-      return "failed", 0, err.wrap(err.from(e), "another run is at it")
-    end
-  end
-  if ledger:get(r.name) ~= r then
-    return "gone", 0
-  elseif step.refusal then
-    return "failed", 0, step.refusal
-  end
-  local over = task.signal()
-  ledger.releasing[r] = over
-  local outcome, attempts, e = attempt(self, step, due)
-  ledger.releasing[r] = nil
-  over:fire()
-  return outcome, attempts, e
-end
-
-local function call_hook(self, step)
-  local ok, e = xpcall(task.deadline, err.traceback, step.within, step.run, step, self.ctx)
-  if ok then
-    return "done", 1
-  end
-  return "failed", 1, err.from(e)
 end
 
 -- ---------------------------------------------------------------------------------------------------------------
@@ -261,7 +192,16 @@ local function skip(self, step, why, as_debt)
 end
 
 local function perform(self, step, group)
-  local outcome, attempts, e = (step.receipt and release or call_hook)(self, step)
+  local outcome, attempts, e
+  if step.receipt then
+    outcome, attempts, e = attempt.release(self.ledger, step, {
+      goal = self.plan.goal, within = self.state[step].again and math.min(step.within, self.again_within) or step.within,
+      stopping = function() return self.stopping end,
+      on_retry = function(failure) tell(self, step, "retry", failure) end,
+    })
+  else
+    outcome, attempts, e = attempt.hook(step, self.ctx)
+  end
   self.running = self.running - 1
   self.busy[group] = self.busy[group] - 1
   finished(self, step, outcome, attempts, e)
