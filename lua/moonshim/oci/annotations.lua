@@ -235,6 +235,14 @@ function annotations.settle(map, on, fail)
   return found
 end
 
+--- Whether a name means something to a pod, or to somebody whom we do not know.
+---@param name string
+---@return boolean
+function annotations.may_be_pods(name)
+  local key = key_of(name)
+  return key == nil or key.on ~= "container"
+end
+
 --- What a spec says it is. Neither word is no type, which is the caller's to judge.
 ---@param map table<string, string>?
 ---@return "sandbox"|"container"|nil type

@@ -167,8 +167,8 @@ local function settle(spec, opts)
       end
     end
   end
-  for name, value in pairs(opts.pod_annotations or {}) do
-    if found.map[name] == nil then found.map[name] = value end
+  for name, value in pairs(opts.pod_annotations or {}) do -- what has no effect on a pod has none by way of its only container
+    if found.map[name] == nil and annotations.may_be_pods(name) then found.map[name] = value end
   end
   spec.annotations = next(found.map) and found.map or nil
   return found

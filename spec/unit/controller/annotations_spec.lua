@@ -213,6 +213,17 @@ describe("annotations of a pod", function()
     vm:stop()
   end))
 
+  it("that belong to a container have no effect, also where the pod is one container", virtual(function()
+    local f, _, vm = launch({ sandbox = false, annotations = { [keys.PRIVILEGED] = "true", [keys.SHM_SIZE] = "64" } }, {
+      rootfs = "/root", args = { "sleep" }, spec = { linux = { seccomp = { defaultAction = "SCMP_ACT_ALLOW" } } },
+    })
+    local document = f.containers.c.document.OciSpecification
+    assert.equal("SCMP_ACT_ALLOW", (document.linux.seccomp or {}).defaultAction)
+    assert.is_nil(document.annotations)
+    assert.is_truthy(table.concat(f.lines, "\n"):find("belongs to a container", 1, true))
+    vm:stop()
+  end))
+
   it("that have no effect are told once, with the pod", virtual(function()
     local f, _, vm = launch { annotations = { [VM .. "console.pipe"] = "x" } }
     assert.is_truthy(ignored(f):find("console.pipe", 1, true))
