@@ -79,12 +79,22 @@ local function absolute(path)
   return require("luv").cwd() .. "/" .. path
 end
 
+---What was asked for beside the file takes its place. Where the file has something else, the checks complain of that.
+local function annotate(data, annotations)
+  if not annotations then return end
+  if data.annotations == nil then data.annotations = {} end
+  if type(data.annotations) ~= "table" then return end
+  for name, value in pairs(annotations) do data.annotations[name] = value end
+end
+
 ---Loads and checks a pod file. Relative paths in it start at its folder.
 ---@param path string
+---@param with { annotations: table<string, string>? }? annotations of the pod that take the place of the file's
 ---@return moonshim.PodSpec
-function pod_file.load(path)
+function pod_file.load(path, with)
   local text = read(path)
   local data = evaluate(text, path)
+  annotate(data, with and with.annotations)
   local folder = absolute(path):match("^(.*)/[^/]*$")
   return pod_spec.check(data, { base = folder == "" and "/" or folder, locate = locator(text, path) })
 end

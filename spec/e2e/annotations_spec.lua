@@ -3,6 +3,14 @@ local uv = require "luv"
 
 local VM = "io.microsoft.virtualmachine."
 
+-- Whether a container is in the network of its VM. The VM's own processes can be asked by who may trace them.
+local SAME_NETWORK = "test $(readlink /proc/self/ns/net) = $(readlink /vm/1/ns/net) && echo same || echo other"
+local TRACE = { "CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE" }
+local ABLE = {
+  mounts = { { source = "uvm:///proc", destination = "/vm" } },
+  spec = { process = { capabilities = { bounding = TRACE, effective = TRACE, permitted = TRACE } } },
+}
+
 local function lua(v)
   if type(v) ~= "table" then return type(v) == "string" and ("%q"):format(v) or tostring(v) end
   local parts = {}
@@ -13,15 +21,17 @@ local function lua(v)
   return "{ " .. table.concat(parts, ", ") .. " }"
 end
 
----Runs a pod of one container "c" that runs a shell script.
-local function run(script, pod, container)
+---The pod file of a pod of one container "c" that runs a shell script.
+local function pod_file(script, pod, container)
   local c = { rootfs = "roots/busybox", args = { "sh", "-c", script } }
   for k, v in pairs(container or {}) do c[k] = v end
   local spec = { name = "noted", containers = { c = c } }
   for k, v in pairs(pod or {}) do spec[k] = v end
   command.root()
-  return command.moonshim { "run", command.write("noted.lua", 'return require("moonshim").pod ' .. lua(spec)) }
+  return command.write("noted.lua", 'return require("moonshim").pod ' .. lua(spec))
 end
+
+local function run(script, pod, container) return command.moonshim { "run", pod_file(script, pod, container) } end
 
 local function refused(result, ...)
   assert.equal(125, result.code, result.err)
@@ -92,18 +102,31 @@ describe("annotations", function()
   end)
 
   it("may put a pod into the network of its VM", function()
-    -- The VM's own processes can be asked by who may trace them.
-    local trace = { "CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE" }
-    local able = {
-      mounts = { { source = "uvm:///proc", destination = "/vm" } },
-      spec = { process = { capabilities = { bounding = trace, effective = trace, permitted = trace } } },
-    }
     for _, host_network in ipairs { true, false } do
-      local result = run("test $(readlink /proc/self/ns/net) = $(readlink /vm/1/ns/net) && echo same || echo other",
-        { annotations = { [VM .. "lcow.hostnetwork"] = host_network } }, able)
+      local result = run(SAME_NETWORK, { annotations = { [VM .. "lcow.hostnetwork"] = host_network } }, ABLE)
       assert.equal(host_network and "same\n" or "other\n", result.out, result.err)
       assert.equal("", result.err)
     end
+  end)
+
+  it("may stand on the command line, where they win over the pod file's", function()
+    local host_network = VM .. "lcow.hostnetwork"
+    local file = pod_file(SAME_NETWORK, { annotations = { [host_network] = false } }, ABLE)
+    local result = command.moonshim { "run", "--annotation", host_network .. "=true", file }
+    assert.equal("same\n", result.out, result.err)
+    local bridged = pod_file("true", { network = "bridge" })
+    assert.equal(0, command.moonshim({ "plan", bridged }).code)
+    refused(command.moonshim { "plan", "--annotation", "io.microsoft.cri.skip-pod-networking=true", bridged }, 'network says "bridge"')
+  end)
+
+  it("may stand there for a container on its own, and are refused as anywhere", function()
+    local unsafe = "io.microsoft.disable-unsafe-operations"
+    local function with(text) return command.run({ "echo", "ran" }, { "--annotation", text, "--rootfs", command.root() }) end
+    assert.equal("ran\n", with("org.example/x=1").out)
+    assert.equal("ran\n", with(unsafe .. "=false").out)
+    refused(with(unsafe .. "=true"), "would be shared writable", VM .. "fileshares.disablewritable")
+    refused(with(unsafe .. "=maybe"), "--annotation: " .. unsafe .. ': "maybe" is neither true nor false')
+    refused(with(unsafe), "is not KEY=VALUE")
   end)
 
   it("that have no effect are said, and the pod runs", function()

@@ -21,7 +21,7 @@ end
 function commands.run(found, api) return require("moonshim.cli.run").main(found, api) end
 
 function commands.plan(found, api)
-  local spec = require("moonshim.pod_file").load(found.file)
+  local spec = require("moonshim.pod_file").load(found.file, { annotations = found.annotations })
   if found.policy then spec.policy = found.policy end
   local plan = err.try((api or require "moonshim").plan(spec, found.goal))
   io.stdout:write(found.json and plan:json() .. "\n" or plan:table())

@@ -20,6 +20,7 @@ local options = {}
 ---@field network string?
 ---@field dns string[]
 ---@field dns_search string[]
+---@field annotations table<string, string>?   of the pod; of a pod file's, they take the place
 ---@field policy string?
 ---@field resources table?               limits, as a pod file's `resources`
 ---@field goal string?
@@ -33,6 +34,14 @@ local function env_entry(text)
   name = name or text
   if name == "" then return refuse("--env %q has no name before the '='; write NAME=VALUE or NAME", text) end
   return { name = name, value = value or os.getenv(name) }
+end
+
+---"KEY=VALUE"; a value may be empty, and may have more '='.
+local function annotation_entry(text)
+  local name, value = text:match("^([^=]+)=(.*)$")
+  if not name then return refuse("--annotation %q is not KEY=VALUE", text) end
+  if name:find("%c") or not utf8.len(name) then return refuse("--annotation %q: the key has a character that no key has", text) end
+  return { name = name, value = value }
 end
 
 local MOUNT_KEYS = {
@@ -73,6 +82,11 @@ local function scratch_entry(text)
   return { path = text }
 end
 
+local function add_annotation(command)
+  command:option("--annotation", "An annotation of the pod; the pod file's of this KEY gives way. May be repeated.")
+    :argname("KEY=VALUE"):count("*"):target("annotations"):convert(annotation_entry)
+end
+
 local function add_run(parser)
   local run = parser:command("run", "Run a pod until its containers end."):add_help(false)
   run:usage("usage: moonshim run [OPTIONS] FILE\n"
@@ -98,6 +112,7 @@ local function add_run(parser)
   run:option("--network", "none (the loopback alone), bridge, or the path of a network namespace."):argname("none|bridge|PATH")
   run:option("--dns", "A name server, instead of the host's; may be repeated."):argname("ADDRESS"):count("*")
   run:option("--dns-search", "A domain in which names are looked up; may be repeated."):argname("DOMAIN"):count("*"):target("dns_search")
+  add_annotation(run)
   run:option("--policy", "An operator's script of decisions; see examples/teardown."):argname("FILE")
   run:option("--memory", "At most so much memory: 64M, 2G."):argname("SIZE")
   run:option("--memory-swap", "At most so much memory and swap together; unlimited when left out."):argname("SIZE")
@@ -132,6 +147,7 @@ local function add_plan(parser)
   plan:argument("file", "A pod file.")
   plan:option("--goal", "What the plan is for: stop, delete or roll_back."):argname("GOAL")
     :choices { "stop", "delete", "roll_back" }:default("stop")
+  add_annotation(plan)
   plan:option("--policy", "An operator's script, instead of the pod file's."):argname("FILE")
   plan:flag("--json", "Print JSON instead of a table.")
   plan:flag("-h --help", "Show this text.")
@@ -205,6 +221,16 @@ local function gather_limits(found)
   found.resources = next(out) and out or nil
 end
 
+---Their values are checked here, so that it is said where a wrong one was written.
+---@param found moonshim.cli.Options
+local function gather_annotations(found)
+  local map = {}
+  for _, entry in ipairs(found.annotations) do map[entry.name] = entry.value end
+  found.annotations = next(map) and map or nil
+  if not found.annotations then return end
+  require("moonshim.pod_spec.annotations").of_pod(map, require("moonshim.pod_spec.place").new({}, { "--annotation" }))
+end
+
 local function check_run(found)
   local from_options = found.rootfs or #found.layers > 0
   if found.file and from_options then
@@ -252,6 +278,7 @@ function options.parse(argv)
   if not found.command then return { command = "help", usage_error = true } end
   if behind and found.command ~= "run" then err.raise("invalid_argument", "%s takes no command behind --", found.command) end
   found.args = behind
+  if found.annotations then gather_annotations(found) end
   if found.command == "run" then
     check_run(found)
     gather_limits(found)

@@ -27,6 +27,7 @@ function run.pod(found)
     sandbox = false,
     network = found.network,
     dns = dns,
+    annotations = found.annotations,
     containers = {
       main = {
         rootfs = found.rootfs, layers = #found.layers > 0 and found.layers or nil, scratch = found.scratch,
@@ -49,7 +50,7 @@ end
 ---@return moonshim.PodSpec
 function run.spec(found)
   local pod_file = require "moonshim.pod_file"
-  local spec = found.file and pod_file.load(found.file) or pod_file.pod(run.pod(found))
+  local spec = found.file and pod_file.load(found.file, { annotations = found.annotations }) or pod_file.pod(run.pod(found))
   if found.tty then
     if #spec.order > 1 then err.raise("invalid_argument", "-t needs a pod with one container; this one has %d", #spec.order) end
     spec.containers[spec.order[1]].tty = true

@@ -15,7 +15,9 @@ local function reader(on)
     read.want(v, at, "table")
     local map, n = {}, 0
     for name, value in pairs(v) do
-      if type(name) ~= "string" or name == "" or name:find "%c" then at:fail('expected names as keys: ["org.example/x"] = "1"') end
+      if type(name) ~= "string" or name == "" or name:find "%c" or not utf8.len(name) then
+        at:fail('expected names as keys: ["org.example/x"] = "1"')
+      end
       if SET_BY_US[name] then at:at(name):fail("says what the pod file says already; leave it out") end
       if type(value) == "boolean" then value = tostring(value) end
       map[name] = read.word(value, at:at(name))

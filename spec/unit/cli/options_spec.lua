@@ -1,6 +1,8 @@
 local err = require "moonshim.err"
 local options = require "moonshim.cli.options"
 
+local UNSAFE = "io.microsoft.disable-unsafe-operations"
+
 local function refusal(...)
   local found, e = err.guarded(options.parse)({ ... })
   assert.is_nil(found)
@@ -58,6 +60,48 @@ describe("the command line", function()
       assert.same({ size = "64M" }, sized.scratch)
       assert.same({ path = "disk.ext4" },
         options.parse({ "run", "--layer", "base", "--scratch", "disk.ext4", "--", "true" }).scratch)
+    end)
+  end)
+
+  describe("of run and plan", function()
+    for name, line in pairs {
+      ["run with a root"] = { "run", "--rootfs", "/r" }, ["run with a pod file"] = { "run", "pod.lua" }, ["plan"] = { "plan", "pod.lua" },
+    } do
+      local function with(...)
+        local words = table.move(line, 1, #line, 1, {})
+        for _, text in ipairs { ... } do table.move({ "--annotation", text }, 1, 2, #words + 1, words) end
+        if line[2] == "--rootfs" then table.move({ "--", "sh" }, 1, 2, #words + 1, words) end
+        return table.unpack(words)
+      end
+
+      it("takes annotations of the pod, the last of each key: " .. name, function()
+        assert.same({ ["org.example/x"] = "a=b", y = "2", z = "" },
+          options.parse({ with("org.example/x=a=b", "y=1", "y=2", "z=") }).annotations)
+        assert.is_nil(options.parse({ with() }).annotations)
+      end)
+
+      for what, case in pairs {
+        ["no value"] = { { "x" }, '--annotation "x" is not KEY=VALUE' },
+        ["no key"] = { { "=x" }, '--annotation "=x" is not KEY=VALUE' },
+        ["a control character"] = { { "a\tb=1" }, "character" },
+        ["a key that is no text"] = { { "a\xff=1" }, "character" },
+        ["a value that is no text"] = { { "a=\xff" }, "--annotation.a: is not UTF-8" },
+        ["a switch that is none"] = { { UNSAFE .. "=maybe" },
+          "--annotation: " .. UNSAFE .. ': "maybe" is neither true nor false; write "true" or "false"' },
+        ["what contradicts itself"] = { { UNSAFE .. "=true", "io.microsoft.virtualmachine.fileshares.disablewritable=false" },
+          "leave one of them out" },
+        ["what moonshim sets"] = { { "io.kubernetes.cri.sandbox-id=x" }, "leave it out" },
+      } do
+        it(("refuses an annotation with %s: %s"):format(what, name), function()
+          local message = refusal(with(table.unpack(case[1])))
+          assert.is_truthy(message:find(case[2], 1, true), message)
+          assert.is_truthy(message:find("--annotation", 1, true), message)
+        end)
+      end
+    end
+
+    it("tells of annotations in its help", function()
+      for _, topic in ipairs { "run", "plan" } do assert.is_truthy(options.help(topic):find("--annotation KEY=VALUE", 1, true)) end
     end)
   end)
 

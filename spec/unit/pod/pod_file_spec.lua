@@ -113,6 +113,30 @@ return {
   end)
 end)
 
+describe("annotations beside a pod file", function()
+  local CONTAINERS = 'containers = { c = { rootfs = "r", args = { "sh" } } }'
+  local function annotated(own, beside)
+    return pod_file.load(write("pod.lua", ("return { name = 'p', %s %s }"):format(own, CONTAINERS)), { annotations = beside })
+  end
+
+  it("take the place of the file's, and leave the others", function()
+    assert.same({ a = "2", b = "true" }, annotated('annotations = { a = 1, b = true },', { a = "2" }).annotations)
+    assert.same({ a = "2" }, annotated("", { a = "2" }).annotations)
+    assert.same({ a = "1" }, annotated("annotations = { a = 1 },", nil).annotations)
+  end)
+
+  it("are what the pod's settings come from", function()
+    local key = '["io.microsoft.disable-unsafe-operations"]'
+    assert.is_false(annotated(("annotations = { %s = true },"):format(key),
+      { ["io.microsoft.disable-unsafe-operations"] = "false" }).settings.no_writable_shares)
+  end)
+
+  it("do not hide that the file's are none", function()
+    local e = select(2, pcall(annotated, "annotations = 7,", { a = "2" }))
+    assert.is_truthy(e.message:find("annotations: expected table", 1, true), e.message)
+  end)
+end)
+
 describe("the files of a pod", function()
   it("are checked before anything is started, with the place of the one that is missing", function()
     write("p.lua", "")
