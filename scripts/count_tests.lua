@@ -1,13 +1,7 @@
 -- Reads what a test runner left behind and prints three numbers: passed failed skipped.
 --   lua5.4 scripts/count_tests.lua ctest  FILE   a JUnit file of ctest: each cmocka test inside a program counts
 --   lua5.4 scripts/count_tests.lua busted FILE   the output of busted's plain reporter
--- Exit status 1 when the file does not hold a whole run.
-
-local runner, path = ...
-local file = io.open(path, "r")
-if not file then os.exit(1) end
-local text = file:read("a")
-file:close()
+-- Of several files the sums. Exit status 1 when one does not hold a whole run.
 
 local function count(s, pattern)
   local _, n = s:gsub(pattern, "")
@@ -43,6 +37,13 @@ function readers.busted(log)
   return passed, failed + errors, pending
 end
 
-local passed, failed, skipped = readers[runner](text)
-if not passed then os.exit(1) end
-print(passed, failed, skipped)
+local sums = { 0, 0, 0 }
+for i = 2, #arg do
+  local file = io.open(arg[i], "r")
+  local counts = file and { readers[arg[1]](file:read("a")) } or {}
+  if #counts == 0 then os.exit(1) end
+  file:close()
+  for k = 1, 3 do sums[k] = sums[k] + counts[k] end
+end
+if #arg < 2 then os.exit(1) end
+print(table.unpack(sums))
