@@ -8,4 +8,19 @@ void explore_all(const setting *s);
 
 /* For worlds that are too big for that: ten thousand random acts, then the way to empty. */
 void explore_at_random(const setting *s, uint32_t seed);
+
+/* What a client of a setting may want. */
+#define A_DISK(p, part)                                                                                      \
+    {                                                                                                        \
+        .bus = MSH_BUS_SCSI, .path = p, .read_only = true, .partition = part, .mount.read_only = true        \
+    }
+#define A_SHARE(p, ro)                                                                                       \
+    {                                                                                                        \
+        .bus = MSH_BUS_PLAN9, .path = p, .read_only = ro                                                     \
+    }
+#define A_DEVICE(p, i)                                                                                       \
+    {                                                                                                        \
+        .bus = MSH_BUS_VPCI, .path = p, .instance = "0000000" #i "-0000-4000-8000-000000000000"              \
+    }
+
 #endif

@@ -2,19 +2,6 @@
 #include "device/explore.h"
 #include "device/rig.h"
 
-#define A_DISK(p, part)                                                                                      \
-    {                                                                                                        \
-        .bus = MSH_BUS_SCSI, .path = p, .read_only = true, .partition = part, .mount.read_only = true        \
-    }
-#define A_SHARE(p, ro)                                                                                       \
-    {                                                                                                        \
-        .bus = MSH_BUS_PLAN9, .path = p, .read_only = ro                                                     \
-    }
-#define A_DEVICE(p, i)                                                                                       \
-    {                                                                                                        \
-        .bus = MSH_BUS_VPCI, .path = p, .instance = "0000000" #i "-0000-4000-8000-000000000000"              \
-    }
-
 static void one_mount_shared_by_two(void **state)
 {
     (void)state;
@@ -54,33 +41,6 @@ static void two_disks_three_users(void **state)
                            .wants = {A_DISK("/a", 0), A_DISK("/a", 0), A_DISK("/b", 0)}});
 }
 
-static void after_a_crash(void **state)
-{
-    (void)state;
-    setting s = {.name = "two partitions after a crash, nobody knows what is there",
-                 .config = {1, 1, .no_eject = false},
-                 .clients = 2,
-                 .wants = {A_DISK("/a", 1), A_DISK("/a", 2)},
-                 .restored = true};
-    s.attached = s.mounted[1] = s.mounted[2] = true;
-    explore_all(&s);
-    s.name = "two partitions after a crash, one is known to be mounted";
-    s.held[0] = MSH_HELD_MAPPED;
-    s.mounted[2] = false;
-    explore_all(&s);
-    s.name = "a half detached disk after a crash";
-    s.held[0] = MSH_HELD_INTENDED;
-    s.mounted[1] = false;
-    s.ejected = true;
-    explore_all(&s);
-    s.name = "one mount of two users after a crash, one of them vouches for it";
-    s.wants[0].partition = s.wants[1].partition = 0;
-    s.ejected = false;
-    s.mounted[0] = true;
-    s.held[1] = MSH_HELD_MAPPED;
-    explore_all(&s);
-}
-
 static void three_users_of_one_disk(void **state)
 {
     (void)state;
@@ -104,29 +64,6 @@ static void shares(void **state)
                            .config = {.no_writable = true},
                            .clients = 2,
                            .wants = {A_SHARE("/d", true), A_SHARE("/d", true)}});
-}
-
-static void devices(void **state)
-{
-    (void)state;
-    setting s = {
-        .name = "a device used twice", .clients = 2, .wants = {A_DEVICE("/a", 1), A_DEVICE("/a", 2)}};
-    explore_all(&s);
-    s.name = "a device and another one";
-    s.eager = true;
-    s.clients = 3;
-    s.wants[2] = (msh_want)A_DEVICE("/b", 3);
-    explore_all(&s);
-    s.name = "a device after a crash, nobody knows whether it is there";
-    s.eager = false;
-    s.clients = 2;
-    s.wants[1].instance = s.wants[0].instance;
-    s.restored = s.attached = true;
-    explore_all(&s);
-    s.name = "a device after a crash, one of its two users vouches for it";
-    s.held[1] = MSH_HELD_MAPPED;
-    s.mounted[0] = true;
-    explore_all(&s);
 }
 
 static void ten_thousand_random_acts(void **state)
@@ -162,8 +99,6 @@ int main(void)
         SCENARIO("two disks and one slot", two_disks_and_one_slot),
         SCENARIO("two disks three users", two_disks_three_users),
         SCENARIO("shares", shares),
-        SCENARIO("devices", devices),
-        SCENARIO("after a crash", after_a_crash),
         SCENARIO("three users of one disk", three_users_of_one_disk),
         SCENARIO("ten thousand random acts [#277]", ten_thousand_random_acts),
     };
