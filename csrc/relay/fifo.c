@@ -125,6 +125,11 @@ msh_time msh__fifo_overdue(msh_relay *r, msh_time now)
         msh_io *io = f->io;
         n = n->next;
         if (f->stuck_until <= now) {
+            if (msh__is_ready(f->end, POLLOUT)) { /* somebody has read; this thread was kept from seeing it */
+                msh__fifo_unstick(f);
+                msh__flow_heat(f);
+                continue;
+            }
             if (!somebody_reads(f)) {
                 msh__flow_lost(f, ETIMEDOUT);
                 msh__io_check(io);

@@ -1,7 +1,49 @@
 /* Readers that stay away, read nothing or leave for good, and what that may cost a program and its exit. */
+#include "base/time.h"
 #include "relay/relay_fixture.h"
+#include <stdatomic.h>
 
 enum { HOUR = 3600 * 1000 };
+
+/* In place of base/time.c: the machine's clock, until a test takes it into its own hands. The data thread's look number
+ * `looks` at it calls `meanwhile`. */
+static _Atomic msh_time held;
+static _Atomic int looks;
+static void (*meanwhile)(void);
+static pthread_t owner;
+
+msh_time msh_now(void)
+{
+    msh_time at = atomic_load(&held);
+    if (at == 0)
+        return uv_hrtime();
+    if (!pthread_equal(pthread_self(), owner) && atomic_load(&looks) > 0 && atomic_fetch_sub(&looks, 1) == 1)
+        meanwhile();
+    return atomic_load(&held);
+}
+
+/* An exit looks at it once by itself; the second look is for what is overdue. */
+static void at_the_next_deadline(void (*fn)(void))
+{
+    meanwhile = fn;
+    atomic_store(&looks, 2);
+}
+
+static void hold_time(void)
+{
+    owner = pthread_self();
+    atomic_store(&held, uv_hrtime());
+}
+
+static void pass(msh_time ms)
+{
+    atomic_fetch_add(&held, ms * MSH_MS);
+}
+
+static void let_time_go(void)
+{
+    atomic_store(&held, 0);
+}
 
 typedef struct given_output {
     told t;
@@ -90,9 +132,11 @@ static void a_reader_that_comes_back_has_the_whole_limit_again(void **state)
     given_output o;
     size_t sent = 0, got = 0;
     given_fifo(x, path);
-    given_fifo_output(x, &o, path, 1500);
+    hold_time();
+    given_fifo_output(x, &o, path, 1000);
     for (int round = 0; round < 6; round++) {
-        sent += fill(o.guest); /* nobody reads for 300 ms */
+        sent += fill(o.guest);
+        pass(900); /* and nobody reads */
         int reader = open(path, O_RDONLY | O_CLOEXEC);
         got += read_zeros(reader, 100000);
         close(reader);
@@ -103,6 +147,7 @@ static void a_reader_that_comes_back_has_the_whole_limit_again(void **state)
     assert_int_equal(got, sent);
     close(reader);
     msh_io_close(o.io);
+    let_time_go();
 }
 
 /* [#528] */
@@ -138,11 +183,6 @@ static void a_reader_that_is_there_and_never_reads_does_not_hold_up_an_exit(void
     msh_io_close(o.io);
 }
 
-static uint64_t now_ms(void)
-{
-    return uv_hrtime() / 1000000;
-}
-
 /* [#536]: what still flows is not cut, however long it takes, and never longer than the second limit says. */
 static void output_that_still_flows_is_not_cut(void **state)
 {
@@ -152,21 +192,83 @@ static void output_that_still_flows_is_not_cut(void **state)
     given_fifo(x, path);
     given_fifo_output(x, &o, path, 0);
     int reader = open(path, O_RDONLY | O_CLOEXEC);
-    uint64_t begin = now_ms();
-    enum { IDLE = 1000 };
+    enum { IDLE = 1000, TIMES = 20 };
+    hold_time();
     msh_io_exited(o.io, IDLE, HOUR);
-    uint64_t sent = 0;
-    while (now_ms() - begin < 2 * IDLE || sent == 0) { /* a byte, and the next when it has come */
+    for (int i = 0; i < TIMES; i++) { /* a byte, and the next when it has come, and not at once */
         write_all(o.guest, "x", 1);
         assert_int_equal(read_all(reader, &got, 1), 1);
-        sent++;
+        pass(IDLE - 100);
     }
     close(o.guest);
     until(x, o.t.drained == 1);
     assert_false(o.t.report.cut);
-    assert_int_equal(o.t.report.bytes[MSH_STDOUT], sent);
+    assert_int_equal(o.t.report.bytes[MSH_STDOUT], TIMES);
     close(reader);
     msh_io_close(o.io);
+    let_time_go();
+}
+
+/* What the data thread meets that was kept from running: its limit is over, and something has happened before. */
+static given_output late;
+static char late_path[128];
+static size_t late_got;
+
+static void bytes_come(void)
+{
+    write_all(late.guest, "late", 4);
+    pass(2000);
+}
+
+static void output_that_came_while_nobody_looked_is_not_cut(void **state)
+{
+    fixture *x = *state;
+    char got[4];
+    given_fifo(x, late_path);
+    given_fifo_output(x, &late, late_path, 0);
+    int reader = open(late_path, O_RDONLY | O_CLOEXEC);
+    until(x, late.t.ready == 1);
+    hold_time();
+    at_the_next_deadline(bytes_come);
+    msh_io_exited(late.io, 1000, HOUR);
+    assert_int_equal(read_all(reader, got, 4), 4);
+    close(late.guest);
+    until(x, late.t.drained == 1);
+    assert_false(late.t.report.cut);
+    assert_int_equal(late.t.report.bytes[MSH_STDOUT], 4);
+    close(reader);
+    msh_io_close(late.io);
+    let_time_go();
+}
+
+static void a_reader_comes_and_goes(void)
+{
+    int reader = open(late_path, O_RDONLY | O_CLOEXEC);
+    late_got = read_zeros(reader, 50000);
+    close(reader);
+    pass(2000);
+}
+
+static void a_reader_that_was_there_while_nobody_looked_was_not_away(void **state)
+{
+    fixture *x = *state;
+    given_fifo(x, late_path);
+    hold_time();
+    given_fifo_output(x, &late, late_path, 1000);
+    size_t sent = fill(late.guest);
+    at_the_next_deadline(a_reader_comes_and_goes);
+    msh_io_exited(late.io, HOUR, HOUR);
+    while (atomic_load(&looks) > 0)
+        sched_yield();
+    close(late.guest);
+    int reader = open(late_path, O_RDONLY | O_CLOEXEC);
+    size_t more = read_zeros(reader, SIZE_MAX);
+    until(x, late.t.drained == 1);
+    assert_int_equal(late.t.report.error[MSH_STDOUT], 0);
+    assert_int_equal(late_got + more, sent);
+    close(reader);
+    msh_io_close(late.io);
+    let_time_go();
 }
 
 static void output_that_never_stops_is_cut_in_the_end(void **state)
@@ -275,6 +377,8 @@ int main(void)
         WITH_RELAY(a_close_does_not_wait_for_a_reader_that_is_away),
         WITH_RELAY(a_reader_that_is_there_and_never_reads_does_not_hold_up_an_exit),
         WITH_RELAY(output_that_still_flows_is_not_cut),
+        WITH_RELAY(output_that_came_while_nobody_looked_is_not_cut),
+        WITH_RELAY(a_reader_that_was_there_while_nobody_looked_was_not_away),
         WITH_RELAY(output_that_never_stops_is_cut_in_the_end),
         WITH_RELAY(an_error_of_the_end_ends_the_stream_and_lets_the_program_go),
         WITH_RELAY(a_lossy_output_lets_the_program_go_on_without_its_reader),

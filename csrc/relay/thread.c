@@ -126,6 +126,21 @@ static msh_time drain_deadline(const msh_io *io)
     return quiet < io->until ? quiet : io->until;
 }
 
+/* This thread may have been kept from running, and something may have come meanwhile: that is no standing still. */
+static bool still_flows(msh_io *io, msh_time now)
+{
+    if (io->until <= now)
+        return false;
+    for (int i = MSH_STDOUT; i < MSH_STDIO; i++) {
+        msh_flow *f = &io->flow[i];
+        if (f->state == FLOW_AGAIN)
+            msh__flow_connection(f);
+        if (f->state == FLOW_RUN)
+            msh__flow_try(f);
+    }
+    return io->drained || drain_deadline(io) > now;
+}
+
 /* Cuts what is overdue; milliseconds to the next deadline, -1 for none. */
 static int deadlines(msh_relay *r)
 {
@@ -135,8 +150,8 @@ static int deadlines(msh_relay *r)
     for (msh_node *n = r->draining.next; n != &r->draining;) {
         msh_io *io = MSH_LIST_OF(n, msh_io, draining);
         n = n->next;
-        msh_time deadline = drain_deadline(io);
-        if (deadline > now) {
+        if (drain_deadline(io) > now || still_flows(io, now)) {
+            msh_time deadline = io->drained ? MSH_NEVER : drain_deadline(io);
             next = deadline < next ? deadline : next;
             continue;
         }
