@@ -99,6 +99,8 @@ static void counts_kills_on_both_versions(void **state)
 
 /* ---- freezer ---- */
 
+enum { HOUR = 3600 * 1000 };
+
 /* The kernel's part, on a thread: tells that everything is frozen once it was asked to. */
 typedef struct kernel {
     const tree *t;
@@ -123,7 +125,7 @@ static void freezes_when_the_kernel_says_so(void **state)
     bool cancel = false;
     given(&one, "freezer", "freezer.state", "THAWED");
     assert_false(msh_frozen(&one.cg));
-    assert_int_equal(msh_freeze(&one.cg, 5000, &cancel, NULL), MSH_OK); /* a file keeps what is written */
+    assert_int_equal(msh_freeze(&one.cg, HOUR, &cancel, NULL), MSH_OK); /* a file keeps what is written */
     holds(&one, "freezer", "freezer.state", "FROZEN");
     assert_true(msh_frozen(&one.cg));
     msh_thaw(&one.cg);
@@ -133,7 +135,7 @@ static void freezes_when_the_kernel_says_so(void **state)
     kernel k = {.t = &two};
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, answer, &k), 0);
-    assert_int_equal(msh_freeze(&two.cg, 5000, &cancel, NULL), MSH_OK);
+    assert_int_equal(msh_freeze(&two.cg, HOUR, &cancel, NULL), MSH_OK);
     __atomic_store_n(&k.stop, true, __ATOMIC_RELEASE);
     pthread_join(thread, NULL);
     holds(&two, "", "cgroup.freeze", "1");
@@ -155,7 +157,7 @@ static void a_freeze_that_fails_leaves_all_thawed(void **state)
     assert_int_equal(msh_freeze(&t.cg, 1, &cancel, &err), MSH_DEADLINE_EXCEEDED);
     holds(&t, "", "cgroup.freeze", "0");
     cancel = true;
-    assert_int_equal(msh_freeze(&t.cg, 5000, &cancel, &err), MSH_ABORTED);
+    assert_int_equal(msh_freeze(&t.cg, HOUR, &cancel, &err), MSH_ABORTED);
     holds(&t, "", "cgroup.freeze", "0");
     free_tree(&t);
     msh_thaw(&t.cg); /* not there: fine */

@@ -164,7 +164,7 @@ static void a_late_fifo_reader_gets_the_output_and_the_end(void **state)
     write_all(guest, "x\n", 2);
     close(guest);
     close(quiet);
-    msh_io_exited(io, 1000, 1000);
+    msh_io_exited(io, 3600 * 1000, 3600 * 1000);
     until(x, t.drained == 1);
     assert_false(t.report.cut);
     int reader = open(path, O_RDONLY | O_CLOEXEC);

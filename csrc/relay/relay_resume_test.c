@@ -3,7 +3,7 @@
 #include "transport/tail.h"
 #include <signal.h>
 
-enum { ALL = 3 << 20 };
+enum { ALL = 3 << 20, FOR_EVER = 3600 * 1000 };
 
 static char *pattern(size_t n)
 {
@@ -83,7 +83,7 @@ static void an_output_goes_on_where_it_was(void **state)
         sent = taken;
     }
     assert_true(taken == ALL);
-    msh_io_exited(io, 60000, 60000);
+    msh_io_exited(io, FOR_EVER, FOR_EVER);
     until(x, t.drained == 1);
     assert_false(t.report.cut);
     assert_true(t.report.bytes[MSH_STDOUT] == ALL);
@@ -136,7 +136,7 @@ static void an_input_goes_on_where_it_was(void **state)
     msh_io *io = open_with(x, &t, MSH_STDIN, file);
     assert_int_equal(read_stdin(x, io, dial(x, 1), back, 300000), ALL);
     assert_memory_equal(back, bytes, ALL);
-    msh_io_exited(io, 60000, 60000);
+    msh_io_exited(io, FOR_EVER, FOR_EVER);
     until(x, t.drained == 1);
     assert_true(t.report.bytes[MSH_STDIN] == ALL);
     msh_io_close(io);
@@ -221,8 +221,6 @@ static void an_output_whose_agent_never_comes_back_is_cut(void **state)
     msh_io_close(io);
     close(null);
 }
-
-enum { FOR_EVER = 3600000 };
 
 static void an_output_whose_guest_is_gone_waits_for_nobody(void **state)
 {

@@ -1,6 +1,8 @@
 #include "relay/relay_fixture.h"
 #include <pty.h>
 
+enum { HOUR = 3600 * 1000 };
+
 static void sockets_take_one_connection_and_are_unlinked(void **state)
 {
     fixture *x = *state;
@@ -85,7 +87,7 @@ static void stdin_ends_while_output_goes_on(void **state)
     shutdown(guest_out, SHUT_WR);
     assert_int_equal(read_all(out[0], got, 1), 0);
     assert_int_equal(read_all(guest_out, got, 1), 0); /* the host closes after the guest's end */
-    msh_io_exited(io, 1000, 1000);
+    msh_io_exited(io, HOUR, HOUR);
     until(x, t.drained == 1);
     assert_false(t.report.cut);
     assert_int_equal(t.report.bytes[MSH_STDIN], 5);
@@ -155,9 +157,9 @@ static void output_that_a_child_keeps_open_is_cut_at_the_deadline(void **state)
     int held = dial(x, 2), done = dial(x, 3);
     write_all(held, "abc", 3);
     close(done);
-    msh_io_exited(io, 3600 * 1000, 3600 * 1000);
+    msh_io_exited(io, HOUR, HOUR);
     msh_io_exited(io, 20, 20); /* only ever shorter */
-    msh_io_exited(io, 3600 * 1000, 3600 * 1000);
+    msh_io_exited(io, HOUR, HOUR);
     until(x, t.drained == 1);
     assert_true(t.report.cut);
     assert_int_equal(read_all(out[0], got, sizeof got), 3);
@@ -175,7 +177,7 @@ static void an_exit_before_anyone_dialled_drains_at_once(void **state)
     msh_io_want want = no_stdio(x, &t);
     want.end[MSH_STDOUT].fd = 2;
     assert_int_equal(msh_io_open(x->relay, &want, &io, NULL), MSH_OK);
-    msh_io_exited(io, 3600 * 1000, 3600 * 1000);
+    msh_io_exited(io, HOUR, HOUR);
     until(x, t.drained == 1);
     assert_int_equal(t.ready, 0);
     assert_int_equal(access(at(x, "2"), F_OK), -1);
@@ -201,7 +203,7 @@ static void a_reader_that_leaves_for_good_ends_the_output(void **state)
         n = send(guest, "y\n", 2, MSG_NOSIGNAL);
     while (n > 0);
     assert_int_equal(errno, EPIPE);
-    msh_io_exited(io, 1000, 1000);
+    msh_io_exited(io, HOUR, HOUR);
     until(x, t.drained == 1);
     assert_int_equal(t.report.error[MSH_STDOUT], EPIPE);
     msh_io_close(io);
@@ -242,7 +244,7 @@ static void a_flood_delays_neither_others_nor_its_own_close(void **state)
         write_all(guest, "hi", 2);
         close(guest);
         assert_int_equal(read_all(out[0], got, 2), 2);
-        msh_io_exited(b, 3600 * 1000, 3600 * 1000);
+        msh_io_exited(b, HOUR, HOUR);
         until(x, quiet.drained == 1);
         msh_io_close(b);
     }
@@ -292,7 +294,7 @@ static void a_terminal_keeps_its_flags_and_passes_both_ways(void **state)
     assert_int_equal(read_all(master, back, sizeof back), sizeof line);
     assert_memory_equal(line, back, sizeof line);
     assert_int_equal(fcntl(slave, F_GETFL), flags);
-    msh_io_exited(io, 3600 * 1000, 3600 * 1000);
+    msh_io_exited(io, HOUR, HOUR);
     until(x, t.drained == 1);
     assert_int_equal(t.report.bytes[MSH_STDOUT], sizeof line);
     msh_io_close(io);
@@ -325,7 +327,7 @@ static void a_thousand_opens_leave_the_descriptors_as_they_were(void **state)
             for (int k = 0; k < 3; k++)
                 close(guest[k]);
             if (i % 3 == 1) {
-                msh_io_exited(io, 1000, 1000);
+                msh_io_exited(io, HOUR, HOUR);
                 until(x, t.drained == 1);
             }
             msh_io_close(io);
