@@ -15,7 +15,7 @@ gcs.types = {
   negotiate = 0x10100b01, dump_stacks = 0x10100c01, delete_state = 0x10100d01, notification = 0x30100101,
 }
 
-local LIMIT = 60000
+local LIMIT = 600000
 local BRIDGE, PLAN9, STDIO = 0x40000000, 564, 0x40000001
 local build = os.getenv "MOONSHIM_BUILD" or "build/release"
 gcs.program = build .. "/bin/moonshim-guest"
@@ -30,6 +30,7 @@ Vm.__index = Vm
 local function until_ready(what, ready)
   local late = false
   local timer, tick = uv.new_timer(), uv.new_timer()
+  uv.update_time() -- timers count from when the loop last looked
   timer:start(LIMIT, 0, function() late = true end)
   tick:start(5, 5, function() end) -- so that conditions outside of the loop are looked at
   local value = ready()
@@ -135,7 +136,7 @@ function gcs.boot(opts)
     next_id = 0,
     next_port = STDIO,
     input = "",
-    answers = {},
+    answers = {}, answered = 0,
     notifications = {}, extras = {},
     shares = {},
     streams = {},
@@ -199,7 +200,8 @@ function Vm:cut()
       self.extras[#self.extras + 1] = { kind = kind, body = body }
     else
       assert(not self.answers[id], "two answers to one request")
-      self.answers[id] = { kind = kind, body = body }
+      self.answered = self.answered + 1
+      self.answers[id] = { kind = kind, body = body, place = self.answered }
     end
   end
 end
@@ -222,11 +224,11 @@ function Vm:post(kind, body)
   return id
 end
 
----The answer to a request: its body. Also checks that the answer carries the request's type.
+---The answer to a request: its body, its type, and its place among all answers.
 function Vm:answer(id)
   local answer = until_ready("an answer", function() return self.answers[id] end)
   self.answers[id] = nil
-  return answer.body, answer.kind
+  return answer.body, answer.kind, answer.place
 end
 
 function Vm:request(name, container, fields)
@@ -464,7 +466,7 @@ function gcs.holdings()
   local lines = {
     mounts = ("grep %s /proc/self/mounts"):format(gcs.PREFIX),
     loops = ("losetup -a | grep %s"):format(gcs.PREFIX),
-    cgroups = ("find /sys/fs/cgroup -type d -path '*%s*'"):format(mine),
+    cgroups = ("find /sys/fs/cgroup -type d -path '*%s*' 2>/dev/null"):format(mine), -- others' groups may go meanwhile
     processes = ("pgrep -f '^[^ ]*moonshim-guest boot.*%s'"):format(mine),
   }
   local found = {}
