@@ -5,7 +5,7 @@ local uv = require "luv"
 local command = {}
 
 local here = uv.cwd()
-local LIMIT = 120000
+local LIMIT = 600000
 
 local build = os.getenv("MOONSHIM_BUILD") or "build/release"
 command.program = (build:sub(1, 1) == "/" and build or here .. "/" .. build) .. "/bin/moonshim"
@@ -88,6 +88,7 @@ end
 function Process:until_(what, met)
   local timer = uv.new_timer()
   local tick = uv.new_timer()
+  uv.update_time() -- timers count from when the loop last looked, which may be long ago
   timer:start(self.opts.within or LIMIT, 0, function()
     self.timed_out = true
     if not self.code then self.handle:kill("sigkill") end
@@ -238,6 +239,39 @@ function command.list(folder)
     names[#names + 1] = name
   end
   return names
+end
+
+---The journal of the only run in `command.run_dir`; nil while there is none.
+---@return string?
+function command.journal()
+  for _, name in ipairs(command.list(command.run_dir)) do
+    local text = command.read(command.run_dir .. "/" .. name .. "/journal")
+    if text then return text end
+  end
+end
+
+---@return integer n records in it
+function command.records() return select(2, (command.journal() or ""):gsub("\n", "")) end
+
+---Kills a run as soon as its journal has grown to a number of records, or when it has ended before.
+---SIGKILL cannot be seen coming, so the program is watched from outside.
+---@param process spec.Process
+---@param count integer
+function command.kill_at(process, count)
+  process:until_("record " .. count, function() return process.open == 0 or command.records() >= count end)
+  process:kill("sigkill")
+  process:wait()
+end
+
+---`moonshim gc` after a SIGKILL that came at any moment. It says nothing, unless that moment was in the middle of a write: the
+---kernel lets go of one at the border of a page.
+---@param how (fun(): table)? runs it, else as `command.moonshim`
+---@return { code: integer, signal: integer, out: string, err: string }
+function command.gc(how)
+  local result = how and how() or command.moonshim { "gc" }
+  local said = result.err:gsub("^[^\n]*a torn record[^\n]*\n", "", 1)
+  if result.code ~= 0 or said ~= "" then error(("gc: status %d: %s"):format(result.code, result.err), 2) end
+  return result
 end
 
 ---Remembers what of moonshim is on this machine; call the result to fail with a list of what has come since.

@@ -1,18 +1,5 @@
 local command = require "e2e.command"
 
----The journal of the one run below the suite's run folder, or nil while there is none.
-local function journal()
-  for _, name in ipairs(command.list(command.run_dir)) do
-    local text = command.read(command.run_dir .. "/" .. name .. "/journal")
-    if text then return text end
-  end
-end
-
-local function records(text)
-  local _, n = (text or ""):gsub("\n", "")
-  return n
-end
-
 local LAYERED
 
 local function start(script, extra)
@@ -22,49 +9,32 @@ local function start(script, extra)
   return command.spawn(command.program, command.run_args({ "/bin/sh", "-c", script }, options))
 end
 
----@param warning string? what it may say on standard error
-local function gc(warning)
-  local result = command.moonshim { "gc" }
-  if warning then assert.is_truthy(result.err:find(warning, 1, true), result.err) else assert.equal("", result.err) end
-  assert.equal(0, result.code)
-  return result
-end
-
--- SIGKILL cannot be seen coming, so the program is watched from outside and killed as soon as its journal has grown to a
--- certain length. The heart's own specs cover every record boundary exactly; here the kernel's side is real.
+-- The heart's own specs cover every record boundary exactly; here the kernel's side is real.
 describe("after SIGKILL of moonshim run, moonshim gc leaves nothing", function()
   local check_leaks, whole, before_teardown
   setup(function()
     LAYERED = { "--layer", command.image("base"), "--layer", command.image("app"), "--scratch", "64M" }
     check_leaks = command.leaks()
     -- One undisturbed run tells how many records a life has.
-    local process = start("echo up; cat", { "-i" })
+    local process = start("trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done")
     process:wait_for("up\n")
-    before_teardown = records(journal())
-    local last = before_teardown
+    process:until_("start in the journal", function() return command.journal():find('"k":"start"', 1, true) ~= nil end)
+    before_teardown = command.records()
+    process:kill("sigterm")
+    whole = before_teardown
     process:until_("end", function()
-      last = math.max(last, records(journal()))
+      whole = math.max(whole, command.records())
       return process.open == 0
     end)
-    whole = last
     check_leaks()
   end)
   after_each(function() check_leaks() end)
   teardown(function() command.cleanup() end)
 
-  -- How many records a life has by when is not the same each time: what comes before the count ends the wait, too.
-  local function kill_at(process, count)
-    process:until_("record " .. count, function()
-      return process.open == 0 or records(journal()) >= count or process.out:find("up\n", 1, true) and count <= before_teardown
-    end)
-    process:kill("sigkill")
-    process:wait()
-  end
-
   it("in the middle of a create, wherever that is", function()
     for count = 1, before_teardown, 2 do
-      kill_at(start("echo up; sleep 600"), count)
-      gc()
+      command.kill_at(start("sleep 600"), count)
+      command.gc()
       check_leaks()
     end
   end)
@@ -74,13 +44,13 @@ describe("after SIGKILL of moonshim run, moonshim gc leaves nothing", function()
     process:wait_for("up\n")
     process:kill("sigkill")
     process:wait()
-    assert.is_truthy(gc().out:find("released", 1, true))
+    assert.is_truthy(command.gc().out:find("released", 1, true))
   end)
 
   it("in the middle of a teardown, wherever that is", function()
     for count = before_teardown + 1, whole do
-      kill_at(start("echo up"), count)
-      gc()
+      command.kill_at(start("echo up"), count)
+      command.gc()
       check_leaks()
     end
   end)
@@ -95,7 +65,7 @@ describe("after SIGKILL of moonshim run, moonshim gc leaves nothing", function()
     local file = assert(io.open(path, "wb"))
     file:write(text:sub(1, #text - 7))
     file:close()
-    gc("a torn record")
+    assert.is_truthy(command.gc().err:find("a torn record", 1, true))
   end)
 
   it("also when the clean-up itself was killed", function()
@@ -106,7 +76,7 @@ describe("after SIGKILL of moonshim run, moonshim gc leaves nothing", function()
     local cleaner = command.spawn(command.program, { "gc" })
     cleaner:kill("sigkill")
     cleaner:wait()
-    gc()
+    command.gc()
   end)
 
   it("and a second gc finds nothing to do", function()
@@ -114,14 +84,15 @@ describe("after SIGKILL of moonshim run, moonshim gc leaves nothing", function()
     process:wait_for("up\n")
     process:kill("sigkill")
     process:wait()
-    gc()
-    assert.equal("", gc().out)
+    command.gc()
+    local again = command.moonshim { "gc" }
+    assert.same({ 0, "", "" }, { again.code, again.out, again.err })
   end)
 
   it("while a run that is alive is left alone", function()
     local process = start("echo up; cat", { "-i" })
     process:wait_for("up\n")
-    gc()
+    assert.equal("", command.gc().err)
     assert.equal(nil, process.code)
     process:kill("sigterm")
     process:wait()

@@ -5,7 +5,7 @@ local uv = require "luv"
 
 local pty = {}
 
-local LIMIT = 120000
+local LIMIT = 600000
 
 ---@class spec.Pty
 ---@field out string what was printed so far
@@ -62,6 +62,7 @@ function Session:is_raw() return self:modes() ~= self.before end
 function Session:until_(what, met)
   local late = false
   local timer, tick = uv.new_timer(), uv.new_timer()
+  uv.update_time() -- timers count from when the loop last looked
   timer:start(LIMIT, 0, function() late = true end)
   tick:start(5, 5, function() end) -- for what no event of the loop tells
   local ok = met() -- what was seen once counts, also if it is over a moment later
