@@ -67,7 +67,7 @@ end
 
 function contract.run(fn)
   return function()
-    return task.run(function() return task.deadline("60s", fn) end, { log = log.new() })
+    return task.run(function() return task.deadline("10m", fn) end, { log = log.new() })
   end
 end
 
