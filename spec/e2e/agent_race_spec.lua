@@ -78,9 +78,13 @@ agent.describe("the agent, asked many things at once", function()
     local stuck = {}
     for lun = 10, 19 do stuck[#stuck + 1] = modify("Add", "MappedVirtualDisk", { MountPath = "/run/mounts/scsi/x" .. lun, Lun = lun }) end
     vm:must("signal", "c1", { ProcessId = pid })
-    assert.equal(137, vm:wait("c1", pid))
-    for _, id in ipairs(stuck) do assert.is_nil(vm.answers[id]) end -- they wait for devices that never come
-    for _, id in ipairs(stuck) do assert.equal(0x80004005, result(id)) end
+    local body, _, place = vm:answer(vm:request("wait", "c1", { ProcessId = pid, TimeoutInMs = gcs.FOREVER }))
+    assert.equal(137, body.ExitCode)
+    for _, id in ipairs(stuck) do -- they wait for devices that never come
+      local refusal, _, later = vm:answer(id)
+      assert.equal(0x80004005, refusal.Result & 0xffffffff)
+      assert.is_true(later > place)
+    end
   end)
 
   it("survives a storm of requests about the same few containers, and answers each once", function()

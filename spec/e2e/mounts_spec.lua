@@ -149,9 +149,9 @@ return moonshim.pod { name = "many", sandbox = false, containers = {
 local moonshim = require "moonshim"
 local function c(args, mounts) return { rootfs = "roots/busybox", args = { "sh", "-c", args }, mounts = mounts, user = "1000:1000" } end
 return moonshim.pod { name = "shared", containers = {
-  a = c("echo disk > /s/file; echo memory > /t/file; while ! test -e /s/seen; do sleep 0.01; done; cat /s/seen",
+  a = c("echo disk > /s/file; echo memory > /t/file; while ! test -s /s/seen; do sleep 0.01; done; cat /s/seen",
     { { source = "sandbox://one/two", destination = "/s" }, { source = "sandbox-tmp://three", destination = "/t" } }),
-  b = c("while ! test -e /t/file; do sleep 0.01; done; cat /s/file /t/file; echo seen > /s/seen; grep -c ' /t tmpfs' /proc/mounts; ls /all",
+  b = c("while ! test -s /t/file; do sleep 0.01; done; cat /s/file /t/file; echo seen > /s/seen; grep -c ' /t tmpfs' /proc/mounts; ls /all",
     { { source = "sandbox://one/two", destination = "/s" }, { source = "sandbox-tmp://../../three", destination = "/t" },
       { source = "sandbox://../../../../..", destination = "/all" } }),
 } }

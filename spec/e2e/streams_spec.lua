@@ -113,14 +113,16 @@ wait
     local path = logger("hangs", ("trap '' TERM\necho $$ >%s\nexec 5>&-\nexec sleep 3600\n"):format(mark))
     local process = command.spawn(command.program, { "run", pod_file("sleep 3600", ("stdout = 'binary://%s'"):format(path)) })
     process:until_("logger", function() return (command.read(mark) or ""):find "\n" ~= nil end)
-    local pid = tonumber(command.read(mark))
+    local pid = math.tointeger(tonumber(command.read(mark)))
+    -- It runs a moment before we know of it.
+    process:until_("logger in the journal", function() return command.journal():find(('"pid":%d[^%%d]'):format(pid)) ~= nil end)
     local function alive() return (command.read(("/proc/%d/stat"):format(pid)) or ""):find "%) [^ZX] " ~= nil end
     process:kill "sigkill"
     process:wait()
     assert.is_true(alive()) -- its own life
     local result = command.moonshim { "gc" }
     assert.equal(0, result.code, result.err)
-    assert.is_false(alive())
+    assert.is_false(alive(), result.err)
   end)
 
   it("into a fifo waits while its reader is away, and loses and doubles nothing [#521] [#525] (known bug 51)", function()
