@@ -77,7 +77,7 @@ void msh_finish(msh_request *r, const msh_err *err)
 /* Of ours; a host that does not ask for them never meets them (PROTOCOL.md). */
 static void extensions(const msh_request *r, json_t *reply)
 {
-    static const char *const known[] = {"OutOfMemory", "ContainerFreezer", "StdioResume"};
+    static const char *const known[] = {"OutOfMemory", "ContainerFreezer", "StdioResume", "SignalGroup"};
     msh_reader in = msh_read(r->body);
     const json_t *asked = msh_read_texts(&in, "Extensions");
     json_t *granted = json_array();

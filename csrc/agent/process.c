@@ -215,12 +215,21 @@ void msh_on_wait(msh_request *r)
     uv_timer_start(&w->timer, on_timeout, within, 0);
 }
 
+/* With `group` to all of the process's group (extension SignalGroup). The runtime that made it had begun a session
+ * (spawn.c), so nobody else is in there. */
+static int deliver(const msh_process *p, int sig, bool group)
+{
+    pid_t leader = group ? getpgid(p->pid) : -1;
+    return kill(leader > 1 && leader != getpgrp() ? -leader : p->pid, sig);
+}
+
 void msh_on_signal(msh_request *r)
 {
     msh_reader in = msh_read(r->body);
     pid_t pid = (pid_t)msh_read_number(&in, "ProcessId", INT32_MAX);
     msh_reader options = msh_read(msh_read_object(&in, "Options"));
     int sig = (int)msh_read_signed(&options, "Signal", -1, 64);
+    bool group = msh_read_flag(&options, "Group");
     if (in.bad != NULL || options.bad != NULL) {
         msh_refuse(r, MSH_HR_INVALID_JSON, in.bad != NULL ? in.bad : options.bad);
         return;
@@ -231,7 +240,7 @@ void msh_on_signal(msh_request *r)
     if (p == NULL)
         return;
     /* While it is not reaped, the pid cannot be anybody else's (reap.h). */
-    if (p->exited || kill(p->pid, sig) != 0) {
+    if (p->exited || deliver(p, sig, group) != 0) {
         int32_t hr = p->exited || errno == ESRCH ? MSH_HR_NOT_FOUND
                      : errno == EINVAL           ? MSH_HR_INVALID_ARGUMENT
                                                  : MSH_HR_FAIL;

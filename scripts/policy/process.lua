@@ -8,6 +8,7 @@ process.limits = {
   kill = "30s",    -- the guest's answer to a signal
   resize = "10s",
   freeze = "15s",  -- pause and resume; the guest gives up freezing after 5s
+  overdue = "5s",  -- from the kill of one whose time is over to the next
   vanished = "2s", -- between "there is no such process" and giving up on its exit code
 }
 

@@ -3,7 +3,7 @@ local agent = require "support.agent"
 local cjson = require "cjson"
 local gcs = require "support.gcs"
 
--- Limits, statistics, the freezer and want of memory, as a host sees them in frames.
+-- Limits, statistics, the freezer, want of memory and the extensions, as a host sees them in frames.
 agent.describe("the agent asked about resources", function()
   local vm, container_root
   local here = agent.root()
@@ -16,7 +16,7 @@ agent.describe("the agent asked about resources", function()
     return answer
   end
 
-  local OURS = { "OutOfMemory", "ContainerFreezer", "SomethingElse" }
+  local OURS = { "OutOfMemory", "ContainerFreezer", "SignalGroup", "SomethingElse" }
 
   local function running(line, resources)
     vm:create("c1", gcs.spec(container_root, { "sh", "-c", line }, { linux = {
@@ -49,7 +49,7 @@ agent.describe("the agent asked about resources", function()
     it("grants those that it knows", function()
       local granted = boot(OURS).Extensions
       table.sort(granted)
-      assert.same({ "ContainerFreezer", "OutOfMemory" }, granted)
+      assert.same({ "ContainerFreezer", "OutOfMemory", "SignalGroup" }, granted)
     end)
 
     it("tells of want of memory before the wait is answered", function()
@@ -125,6 +125,29 @@ agent.describe("the agent asked about resources", function()
     assert.equal(137, vm:wait("c1", pid))
     assert.equal(0xc0370110, (modify("ContainerFreezer", { State = "Frozen" })))
     vm:must("delete_state", "c1")
+  end)
+
+  it("sends a signal to a process and all that it has started, and to nobody else (known bug 36)", function()
+    boot(OURS)
+    local init = running "sleep 600"
+    local FAMILY = { "/bin/sh", "-c", "sleep 601 & echo ready; wait; exit 9" }
+    local first, its = vm:exec("c1", FAMILY)
+    local second, others = vm:exec("c1", FAMILY)
+    local _, body, insides = vm:execute(gcs.NULL, { CommandArgs = FAMILY, WorkingDirectory = "/" })
+    for _, streams in ipairs { its, others, insides } do streams.stdout:read_until "ready" end
+    local group = { Signal = 9, Group = true }
+    vm:must("signal", "c1", { ProcessId = first, Options = group })
+    assert.equal(137, vm:wait("c1", first))
+    assert.equal("ready\n", its.stdout:read_all()) -- its child had that open, too
+    vm:must("signal", gcs.NULL, { ProcessId = body.ProcessId, Options = group })
+    assert.equal("ready\n", insides.stdout:read_all())
+    vm:must("signal", "c1", { ProcessId = second, Options = { Signal = 10, Group = false } })
+    assert.equal(138, vm:wait("c1", second))
+    assert.is_nil(others.stdout.ended)
+    local left = {}
+    for _, process in ipairs(properties("ProcessList").ProcessList) do left[process.ProcessId] = true end
+    assert.is_true(left[init])
+    assert.equal(0x80070490, (vm:call("signal", "c1", { ProcessId = first, Options = group })))
   end)
 
   it("shuts down though a container is frozen", function()

@@ -1,5 +1,6 @@
 local command = require "e2e.command"
 local driven = require "e2e.driven"
+local task = require "moonshim.task"
 
 -- `require "moonshim"` from a script, on real containers.
 describe("a pod driven from code", function()
@@ -36,6 +37,31 @@ describe("a pod driven from code", function()
     end)
   end)
 
+  it("kills an exec whose time is over, with what it has started, and says so (known bug 36)", function()
+    with_pod({ web = plain() }, function(pod)
+      local p = assert(pod.web:exec { "sh", "-c", "sleep 1234 & sleep 1235; echo never", timeout = "500ms" })
+      local code, e = p:wait()
+      assert.is_nil(code)
+      assert.equal("deadline_exceeded", e.code)
+      assert.is_truthy(e.message:find("was killed after 500ms", 1, true), e.message)
+      assert.equal("", p:output())
+      local state, more = p:state()
+      assert.same({ "stopped", 137, "deadline_exceeded" }, { state, more.code, more.reason })
+      local function left() return assert(pod.web:exec { "ps", "-o", "args" }):output():find("sleep 123", 1, true) end
+      task.deadline("60s", function()
+        while left() do task.sleep(10) end
+      end)
+      local exit
+      local events = assert(pod:follow { since = 0 })
+      repeat exit = assert(events:next()) until exit.topic == "exit"
+      events:close()
+      assert.same({ p.id, 137, "deadline_exceeded" }, { exit.data.exec, exit.data.code, exit.data.reason })
+      local inside = assert(pod:exec_in_vm { "sh", "-c", "sleep 1236 & wait", timeout = "500ms" })
+      assert.equal("deadline_exceeded", select(2, inside:wait()).code)
+      assert.equal(0, assert(pod.web:exec { "true", timeout = "1h" }):wait())
+    end)
+  end)
+
   it("ends an exec whose background child keeps stdout open within the drain deadline (known bug 18)", function()
     with_pod({ web = plain() }, function(pod)
       local p = assert(pod.web:exec { "sh", "-c", "sleep 600 & echo done" })
@@ -57,7 +83,6 @@ describe("a pod driven from code", function()
 
   it("runs execs beside one that never waits for its children (known bug 40)", function()
     with_pod({ web = plain() }, function(pod)
-      local task = require "moonshim.task"
       -- The shell's child ends, and what the shell has become does not ask for it.
       local careless = assert(pod.web:exec { "sh", "-c", "sh -c 'exit 3' & exec sleep 600" })
       local function zombies()
@@ -172,7 +197,6 @@ describe("a pod driven from code", function()
   it("can be stopped twice and by two at a time", function()
     moonshim.run(function()
       local pod = assert(moonshim.start(moonshim.pod(spec { web = plain() }), { run_dir = command.run_dir }))
-      local task = require "moonshim.task"
       task.all { function() return assert(pod:stop()) end, function() return assert(pod:stop()) end }
       assert(pod:stop())
     end)

@@ -133,7 +133,7 @@ function Guest.signal(f, r)
   local c = r.ContainerId == layout.NULL and { id = layout.NULL } or container_of(f, r.ContainerId)
   local number = r.Options and r.Options.Signal or 9
   if not p or p.container ~= c.id or p.code then refuse(NOT_FOUND, "no such process") end
-  f.signals[#f.signals + 1] = ("%s/%d %d"):format(c.id, p.pid, number)
+  f.signals[#f.signals + 1] = ("%s/%d %d%s"):format(c.id, p.pid, number, r.Options and r.Options.Group and " group" or "")
   if c.frozen and number ~= 9 and number ~= 15 then return {} end -- it hears nothing
   c.frozen = false
   if p.program == "immortal" or (p.program == "stubborn" and number ~= 9) or number == 28 then return {} end

@@ -186,6 +186,7 @@ end
 ---@field process table? a finished OCI process
 ---@field io table? see moonshim.upstream; then arguments of the kind "stdio"
 ---@field logger table? arguments of the kind "logger"
+---@field timeout integer? milliseconds from its start until it is killed
 ---@field forget boolean? drop its record, too, when it has ended: nobody will ask for it by its id
 
 ---Adds a process; nothing runs before its `start`. The id is taken before anything else happens, so of two that ask at
@@ -211,7 +212,7 @@ function Container:exec(request)
   request.terminal = terminal
   local io = settle_streams(request, { id = id, terminal = terminal, name = self.id .. "/" .. id }, {}, self.io_retry)
   local exec = Process.new { vm = self.vm, container = self, id = id, terminal = terminal, io = io }
-  exec.size = size
+  exec.size, exec.timeout = size, request.timeout
   self.processes[id] = exec
   local ok, e = xpcall(function()
     local c = recipe.new {

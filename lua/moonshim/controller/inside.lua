@@ -42,8 +42,8 @@ end
 
 ---A process that waits for its start, as the exec of a container does.
 ---@async
----@param request { id: string?, args: string[], env: table?, cwd: string?, terminal: boolean?, io: table? } io: { stdin, stdout, stderr,
----size = { rows, columns } }
+---@param request { id: string?, args: string[], env: table?, cwd: string?, terminal: boolean?, io: table?, timeout: integer? }
+---io: { stdin, stdout, stderr, size = { rows, columns } }; timeout: milliseconds
 ---@return moonshim.Process
 function Inside:exec(request)
   local vm, io, terminal = self.vm, request.io or {}, request.terminal or false
@@ -57,7 +57,7 @@ function Inside:exec(request)
   pod_spec.id(id, "exec id")
   if self.processes[id] then err.raise("already_exists", "the VM has a process %s already", id) end
   local exec = Process.new { vm = vm, container = self, id = id, terminal = terminal, io = io }
-  exec.size = Process.size_of(io)
+  exec.size, exec.timeout = Process.size_of(io), request.timeout
   self.processes[id] = exec
   local ok, e = xpcall(function()
     local stdio = vm:acquire(exec.owner, "stdio", {

@@ -7,6 +7,8 @@
 ---     `wait` returns.
 ---  3. Its started event precedes its exit event, since the watcher begins after the started event was written.
 ---  4. Nothing here waits for a lock: state, kill and wait answer while the guest is silent.
+---  5. One with a time of its own (`timeout`) is killed when that has passed since its start, with its group and until it is
+---     dead; its reason is OVERDUE then, unless it was quicker.
 local err = require "moonshim.err"
 local fsm = require "moonshim.fsm"
 local limits = require "moonshim.controller.limits"
@@ -18,6 +20,7 @@ local task = require "moonshim.task"
 ---@field owner string
 ---@field receipt moonshim.Receipt? kind "process"
 ---@field stdio moonshim.Receipt?
+---@field timeout integer? milliseconds
 ---@field pid integer? of the guest; kept after the exit
 ---@field code integer? exit code: 0..255, 128 + n for a signal, 255 when nobody can know
 ---@field reason string? why the code is not the program's own word
@@ -29,6 +32,8 @@ Process.__index = Process
 
 ---Exit codes of processes that never had one of their own.
 Process.LAUNCH_FAILED, Process.UNKNOWN = 1, 255
+---The reason of one that was killed because its time was over.
+Process.OVERDUE = "deadline_exceeded"
 
 Process.life = fsm.define {
   name = "process",
@@ -132,6 +137,7 @@ function Process:launch(on_started)
   if on_started then on_started() end
   self:emit(self.id == "" and "start" or "exec-started")
   task.detach(self.watch, self)
+  if self.timeout then task.detach(self.expire, self) end
   if self.size then task.detach(pcall, self.tell_size, self) end -- again: it may be a newer one, and not every guest takes it at a start
   if self.kept_signal then task.detach(pcall, self.kill, self, self.kept_signal) end
   return self.pid
@@ -141,11 +147,29 @@ end
 ---@async
 function Process:watch()
   local ok, exit = pcall(self.vm.processes.wait, self.vm, self.receipt)
+  local killed = 128 + signals.KILL
+  if ok and self.overdue and (exit.code == killed or exit.signalled) then return self:finish(killed, Process.OVERDUE) end
   if ok and not exit.reason then return self:finish(exit.code, limits.reason(self, exit.code)) end
   if not ok and err.is(exit, "cancelled") then return false end
   -- Nobody saw it end: what became of its VM says what is most likely.
   local code, reason = self.vm:loss()
   return self:finish(code, code == Process.UNKNOWN and (ok and exit.reason or err.from(exit).message) or reason)
+end
+
+---Its time, and then the end of it. A guest that does not answer is asked again.
+---@private
+---@async
+function Process:expire()
+  local pause = self.timeout
+  repeat
+    local _, e = pcall(task.deadline, pause, self.exited.wait, self.exited)
+    if self.code or err.is(e, "cancelled") then return end
+    self.overdue, pause = true, self:limit "overdue"
+    if self.container.machine then limits.thaw(self.container) end -- the VM itself is never paused
+    local ok, why = pcall(self.kill, self, signals.KILL, true)
+    if not ok and err.is(why, "cancelled") then return end
+    if not ok then self.log:warn("its time is over, and it could not be killed", { error = why }) end
+  until false
 end
 
 ---Records the exit, once. Returns false when it had exited before. `silent`: no event, because there was no process.
@@ -193,8 +217,9 @@ function Process:name() return self.id == "" and self.container.id or ("%s/%s"):
 ---start is under way it is kept and sent then; after the exit nothing happens.
 ---@async
 ---@param signal integer checked by the caller
+---@param group boolean? also to what it has started, as far as it is in its group
 ---@return "delivered"|"kept"|"exited"
-function Process:kill(signal)
+function Process:kill(signal, group)
   local state = self.machine:state()
   if state == "stopped" then return "exited" end
   if state == "starting" then
@@ -206,7 +231,7 @@ function Process:kill(signal)
     if signals.ends(signal) then self:finish(128 + signal, "killed before its start", { silent = state == "new" }) end
     return "delivered"
   end
-  local ok, e = pcall(task.deadline, self:limit("kill"), self.vm.processes.signal, self.vm, self.receipt, signal)
+  local ok, e = pcall(task.deadline, self:limit("kill"), self.vm.processes.signal, self.vm, self.receipt, signal, group)
   if ok and signal == signals.KILL then self.sent_kill = true end
   if ok then return "delivered" end
   if err.is(e, "gone", "not_found") then

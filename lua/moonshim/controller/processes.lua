@@ -12,7 +12,7 @@ local processes = {}
 function processes.start(vm, receipt, size) return process.start(vm.world, receipt, vm.ledger, size) end
 
 ---@async
----@return { code: integer, reason: string? }
+---@return { code: integer, reason: string?, signalled: boolean? } signalled: by one that nobody can name
 function processes.wait(vm, receipt) return process.wait(vm.world, receipt) end
 
 ---The process has ended: moves the output that is there, until it stands still for `idle`, and for at most `most`.
@@ -23,7 +23,8 @@ function processes.drain(vm, receipt, idle, most)
 end
 
 ---@async
-function processes.signal(vm, receipt, number) process.signal(vm.world, receipt, number) end
+---@param group boolean? to its group
+function processes.signal(vm, receipt, number, group) process.signal(vm.world, receipt, number, group) end
 
 ---@async
 function processes.resize(vm, receipt, rows, columns) process.resize(vm.world, receipt, rows, columns) end

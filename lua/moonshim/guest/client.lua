@@ -69,14 +69,15 @@ local ENDS = { [6] = true, [9] = true, [15] = true }
 
 ---@async
 ---@param signal integer Linux number
-function Client:signal(id, pid, signal)
+---@param group boolean? also to the others of its group, where the guest can do that
+function Client:signal(id, pid, signal, group)
   if not self.capabilities.SignalProcessSupported then
     if not ENDS[signal] then
       err.raise("invalid_argument", "signal %d: this guest can only end a process; use ABRT, KILL or TERM", signal)
     end
     signal = nil
   end
-  self:change("signal", T.signal, messages.signal(id, pid, signal))
+  self:change("signal", T.signal, messages.signal(id, pid, signal, group and self.extensions.SignalGroup or nil))
 end
 
 ---@async

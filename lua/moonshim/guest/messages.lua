@@ -30,7 +30,7 @@ messages.OUT_OF_MEMORY = 0x30180101 -- an extension
 messages.VERSION = 4
 messages.FOREVER = 0xffffffff
 --- What we ask for when we negotiate; see csrc/wire/PROTOCOL.md.
-messages.EXTENSIONS = { "StdioResume", "OutOfMemory", "ContainerFreezer" }
+messages.EXTENSIONS = { "StdioResume", "OutOfMemory", "ContainerFreezer", "SignalGroup" }
 
 -- The real host always sends the zero GUID; it is only echoed.
 local ACTIVITY = layout.NULL
@@ -100,9 +100,10 @@ function messages.wait(id, pid, timeout_ms)
 end
 
 ---@param signal integer? nil or 0 leaves the options out, which means KILL
-function messages.signal(id, pid, signal)
+---@param group true? also to the others of its group (extension SignalGroup)
+function messages.signal(id, pid, signal, group)
   local options
-  if not is_zero(signal) then options = { Signal = signal } end
+  if not is_zero(signal) then options = { Signal = signal, Group = group } end
   return envelope(id, { ProcessId = pid, Options = options })
 end
 

@@ -10,6 +10,8 @@ local ContainerHandle = {}
 ContainerHandle.__index = ContainerHandle
 
 ---Runs a program in the container: exec { "ls", "/", env = , cwd = , user = , stdin = , stdout = , stderr = , timeout = }.
+---With timeout = "30s", or milliseconds, it is killed when that has passed since its start, and what it has started with it:
+---`wait` answers nil and deadline_exceeded then, which is also the reason in its state and in its exit event.
 ---Streams are { fd = } or { path = } (a fifo, or a file that is there); stdout and stderr may also be "file:///path", stdout
 ---"binary:///program?key=value", which gets both (see moonshim.upstream). They are captured unless given, `false` leaves one
 ---out; stdin may be a text. With tty = true it has a terminal, of size = { rows = , columns = } if given: everything it prints

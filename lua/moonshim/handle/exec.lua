@@ -1,4 +1,5 @@
 ---One more process, in a container or in the VM itself: what the public `exec` of both takes, and where its streams go.
+local clock = require "moonshim.clock"
 local err = require "moonshim.err"
 local process_handle = require "moonshim.handle.process"
 local task = require "moonshim.task"
@@ -21,8 +22,10 @@ local function exec_request(options)
   for i, word in ipairs(options.args or options) do
     args[i] = math.type(word) == "integer" and ("%d"):format(word) or word
   end
+  local timeout = options.timeout and clock.ms(options.timeout)
+  if timeout == 0 then err.raise("invalid_argument", "exec: a timeout of 0 leaves no time; leave it out for no limit") end
   return {
-    id = options.id, args = args, env = options.env, cwd = options.cwd, user = options.user, terminal = options.tty,
+    timeout = timeout, id = options.id, args = args, env = options.env, cwd = options.cwd, user = options.user, terminal = options.tty,
     io = { stdin = options.stdin, size = options.size }, forget = true,
   }
 end
@@ -84,14 +87,6 @@ function exec.run(target, options)
     task.detach(function()
       process:wait()
       feed:close()
-    end)
-  end
-  if options.timeout then
-    task.detach(function()
-      local in_time = pcall(task.deadline, options.timeout, process.wait, process)
-      if in_time or process.exited:fired() then return end
-      handle._timed_out = tostring(options.timeout)
-      pcall(process.kill, process, 9)
     end)
   end
   return handle

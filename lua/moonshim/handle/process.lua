@@ -1,6 +1,8 @@
 ---A process, as the public door hands it out: waits, signals, and what was captured of its output.
 ---
 ---Made by `exec` of a container or of a VM. The handle stays valid after the process has gone, and answers from memory then.
+local Process = require "moonshim.controller.process"
+local clock = require "moonshim.clock"
 local err = require "moonshim.err"
 local task = require "moonshim.task"
 
@@ -21,7 +23,9 @@ ProcessHandle.wait = err.guarded(function(self)
   local code = self._process:wait()
   if self._user then self._user:close() end
   pcall(task.deadline, AFTERMATH, self._process.released.wait, self._process.released)
-  if self._timed_out then err.raise("deadline_exceeded", "%s was killed after %s", self.id, self._timed_out) end
+  if self._process.reason == Process.OVERDUE then
+    err.raise("deadline_exceeded", "%s was killed after %s", self.id, clock.text(self._process.timeout))
+  end
   return code
 end)
 

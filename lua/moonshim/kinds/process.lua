@@ -29,7 +29,7 @@ local NEWS_WITHIN = 1000
 ---@field container string
 ---@field exec string
 ---@field pid integer?
----@field exit { code: integer, reason: string? }?
+---@field exit { code: integer, reason: string?, signalled: boolean? }?
 ---@field exited moonshim.Signal fires with `exit`
 local Live = {}
 Live.__index = Live
@@ -124,7 +124,8 @@ local function watch(world, self, guest)
     if e and e.code == "cancelled" then error(e, 0) end
   until ok or not adopted(world, guest, generation, e)
   if ok and code > 255 then -- of a process of the VM itself the protocol tells no signal
-    return self:finish { code = UNKNOWN, reason = self.container == layout.NULL and "ended by a signal" or "the guest lost its exit code" }
+    if self.container == layout.NULL then return self:finish { code = UNKNOWN, reason = "ended by a signal", signalled = true } end
+    return self:finish { code = UNKNOWN, reason = "the guest lost its exit code" }
   end
   if ok then return self:finish { code = code } end
   return self:finish { code = UNKNOWN, reason = why_lost(world, e) }
@@ -259,11 +260,11 @@ return kind.define("process", {
     local self = receipt.value or err.raise("failed_precondition", "process %s is not of this shim", receipt.name)
     return self.exit or self.exited:wait()
   end,
-  --- Sends a signal; raises `gone` when the guest knows no such process any more.
-  signal = function(world, receipt, number)
+  --- Sends a signal, with `group` to its children, too; raises `gone` when the guest knows no such process any more.
+  signal = function(world, receipt, number, group)
     local self = receipt.value or err.raise("gone", "process of container %s is released", receipt.facts.container)
     local how = classify.release({ op = "signal", alive = world.alive }, function()
-      guest_of(world, "signal"):signal(self.container, self.pid, number)
+      guest_of(world, "signal"):signal(self.container, self.pid, number, group)
     end)
     if how == "gone" then err.raise("gone", "process %d of container %s has ended", self.pid, self.container) end
   end,
