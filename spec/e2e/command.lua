@@ -283,7 +283,7 @@ function command.leaks()
   local tool = here .. "/scripts/leakcheck"
   assert(command.execute(tool, { "snapshot", snapshot }).code == 0)
   return function()
-    local found = command.execute(tool, { "compare", snapshot })
+    local found = command.execute(tool, { "compare", snapshot, "--within", "60" })
     if found.code ~= 0 then error("left behind:\n" .. found.out .. found.err, 2) end
   end
 end
