@@ -142,7 +142,8 @@ describe("a terminal", function()
       local session = run("trap 'echo size; stty size' WINCH; echo up; " .. BUSY)
       session:expect "up"
       session:kill "sigtstp"
-      session:until_("the modes of before", function() return not session:is_raw() end)
+      session:until_("it to be stopped", function() return session:is_stopped() end)
+      assert.is_false(session:is_raw())
       session:resize(33, 77)
       session:kill "sigcont"
       session:until_("raw again", function() return session:is_raw() end)

@@ -58,6 +58,14 @@ end
 
 function Session:is_raw() return self:modes() ~= self.before end
 
+---Whether the program is stopped, as a shell sees it.
+function Session:is_stopped()
+  local file = io.open(("/proc/%d/stat"):format(self.pid))
+  local text = file and file:read "a" or ""
+  if file then file:close() end
+  return text:find "%) [Tt] " ~= nil
+end
+
 ---Turns the loop until `met()`.
 function Session:until_(what, met)
   local late = false
