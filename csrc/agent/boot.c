@@ -140,7 +140,7 @@ int msh_boot(const msh_boot_options *o)
 {
     msh_err err = {0};
     msh_cgroups cgroups;
-    pid_t parent = getppid();
+    pid_t parent = o->parent != 0 ? o->parent : getppid();
     umask(022);
     setsid(); /* the terminal's Ctrl-C is for the command that talks to the UVM, not for the UVM */
     if (o->die_with_parent) {

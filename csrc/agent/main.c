@@ -9,7 +9,7 @@
 
 static const char usage[] =
     "moonshim-guest " MSH_VERSION "\n"
-    "usage: moonshim-guest boot --root-dir DIR --id ID --cgroup PATH [--die-with-parent] [--log FILE]\n"
+    "usage: moonshim-guest boot --root-dir DIR --id ID --cgroup PATH [--die-with-parent[=PID]] [--log FILE]\n"
     "           make a utility VM out of namespaces and stay as its parent\n"
     "       moonshim-guest agent --dial unix:DIR [--scsi DIR] [--disk-within MS]\n"
     "           serve the host that listens on the sockets in DIR\n"
@@ -28,9 +28,9 @@ static int wrong(const char *what)
 static int cmd_boot(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"root-dir", required_argument, NULL, 'r'},  {"id", required_argument, NULL, 'i'},
-        {"cgroup", required_argument, NULL, 'c'},    {"log", required_argument, NULL, 'l'},
-        {"die-with-parent", no_argument, NULL, 'd'}, {NULL, 0, NULL, 0}};
+        {"root-dir", required_argument, NULL, 'r'},        {"id", required_argument, NULL, 'i'},
+        {"cgroup", required_argument, NULL, 'c'},          {"log", required_argument, NULL, 'l'},
+        {"die-with-parent", optional_argument, NULL, 'd'}, {NULL, 0, NULL, 0}};
     msh_boot_options o = {0};
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (c) {
@@ -48,6 +48,7 @@ static int cmd_boot(int argc, char **argv)
             break;
         case 'd':
             o.die_with_parent = true;
+            o.parent = optarg != NULL ? (pid_t)strtol(optarg, NULL, 10) : 0;
             break;
         default:
             return wrong("boot: unknown option");

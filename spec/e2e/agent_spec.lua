@@ -394,6 +394,14 @@ agent.describe("the agent of a local UVM", function()
       end)
     end)
 
+    -- As when it was killed while its child was about to become boot.
+    it("makes nothing for a process that has ended before boot began", function()
+      local gone = tonumber(gcs.sh "echo $$")
+      local text = boot(("--root-dir %s/none --id x --cgroup moonshim-spec/none --die-with-parent=%d"):format(here.folder, gone))
+      assert.equal("1\n", text)
+      assert.equal("0\n", gcs.sh "find /sys/fs/cgroup -type d -path '*moonshim-spec/none*' | wc -l")
+    end)
+
     it("says on one line why it could not, and leaves nothing", function()
       local text = boot(("--root-dir %s/none --id x --cgroup moonshim-spec/none"):format(here.folder))
       local line, status = text:match "^([^\n]+)\n(%d+)\n$"

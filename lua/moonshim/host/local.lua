@@ -276,7 +276,10 @@ function Uvm:start()
     self:listen(layout.BRIDGE_PORT)
     self.shares:serve(("%s/%d"):format(self:socket_dir(), layout.PLAN9_PORT))
     local args = { "boot", "--root-dir", self.facts.run_dir, "--id", self.facts.id, "--cgroup", self.facts.cgroup, "--log", self.log }
-    if self.document.ShouldTerminateOnLastHandleClosed then args[#args + 1] = "--die-with-parent" end
+    -- Who it is has to be said: when we end between the fork and the exec, boot's parent is another from the start.
+    if self.document.ShouldTerminateOnLastHandleClosed then
+      args[#args + 1] = ("--die-with-parent=%d"):format(require("luv").os_getpid())
+    end
     local ok, line = pcall(task.deadline, BOOT_WITHIN, process.boot, args, function(code, signal)
       self.boot_exit = { code, signal }
       self.boot_gone:fire()

@@ -172,14 +172,22 @@ end
 process.groups = groups
 
 --- Boot processes of the run dir, also those that have not joined a group yet: their command line names it.
-local function boots(run_dir, found)
-  local mark = ("\0boot\0--root-dir\0%s\0"):format(run_dir)
-  for _, entry in ipairs(entries "/proc") do
+---@param run_dir string
+---@param found table<integer, true> gets their pids
+---@param proc string? /proc; for specs
+---@return boolean all false: a process is just becoming our program and has no command line yet; look again
+function process.boots(run_dir, found, proc)
+  proc = proc or "/proc"
+  local mark, all = ("\0boot\0--root-dir\0%s\0"):format(run_dir), true
+  for _, entry in ipairs(entries(proc)) do
     if entry.name:find "^%d+$" then
-      local text = read_file("/proc/" .. entry.name .. "/cmdline", 4096)
+      local text = read_file(proc .. "/" .. entry.name .. "/cmdline", 4096)
       if text and text:find(mark, 1, true) then found[math.tointeger(tonumber(entry.name))] = true end
+      local exe = not text and uv().fs_readlink(proc .. "/" .. entry.name .. "/exe") -- of a zombie there is none
+      if exe and exe:find "/moonshim%-guest$" then all = false end
     end
   end
+  return all
 end
 
 -- How often a group is thawed while its processes end: an agent may have been about to freeze it.
@@ -216,11 +224,12 @@ end
 ---@param facts { pid: integer?, start_time: integer?, cgroup: string, run_dir: string }
 function process.kill_tree(facts)
   if facts.pid then ends(facts.pid, facts.start_time, facts.cgroup) end
-  for _ = 1, ROUNDS do
+  for round = 1, ROUNDS do
     local found = {}
     for _, path in ipairs(groups(facts.cgroup)) do in_group(path, found) end
-    if not facts.pid then boots(facts.run_dir, found) end
-    if not next(found) then return end
+    local all = facts.pid ~= nil or process.boots(facts.run_dir, found)
+    if not next(found) and all then return end
+    if not next(found) then task.sleep(round) end
     for pid in pairs(found) do ends(pid, core().sys.start_time(pid) or nil, facts.cgroup) end
   end
   err.raise("failed_precondition", "processes of the VM in cgroup %s do not end", facts.cgroup)
