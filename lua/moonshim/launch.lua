@@ -1,5 +1,6 @@
 ---What a VM controller is put together from: a run folder with its journal, a world, a policy.
 local err = require "moonshim.err"
+local holder = require "moonshim.journal.holder"
 local host = require "moonshim.host"
 local journal = require "moonshim.journal"
 local ledger = require "moonshim.ledger"
@@ -27,21 +28,31 @@ local function clear(dir, spec)
   if not ok and err.is(report, "failed_precondition") then
     refuse_second(spec, report)
   end
+  if not ok and err.is(report, "not_found") then return end -- its owner was about to end, and has removed it
   if not ok then error(err.is(report) and err.wrap(report, "clean up after an earlier run of " .. spec.name) or report, 0) end
   if not report.ok then error(err.wrap(report.error, "clean up after an earlier run of " .. spec.name), 0) end
 end
 
--- The journal in a folder of its own. A clean-up that meets the folder before the journal is in it takes it for a husk.
+-- A journal with nothing in it, in a folder of its own. A clean-up that meets the folder before the journal is in it takes it
+-- for a husk and removes it; and an earlier process that has the lock without a journal may still have written one.
+---@async
 local function open_journal(dir, spec)
-  local core, e = require "moonshim.core", nil
+  local core, uv = require "moonshim.core", require "luv"
+  local path, e = dir .. "/" .. recovery.JOURNAL, nil
   for _ = 1, FOLDER_TRIES do
+    clear(dir, spec)
     err.try(core.sys.mkdir_p(dir:match("^(.*)/"), 448)) -- 0700
     err.try(core.sys.mkdir_p(dir, 448))
-    local ok, j = pcall(journal.file, dir .. "/" .. recovery.JOURNAL)
-    if ok then return j end
-    if err.is(j, "failed_precondition") then refuse_second(spec, j) end
-    e = j
-    if not err.is(e, "not_found") then break end
+    local ok, j = pcall(holder.outlast, function() return journal.file(path) end)
+    if ok and err.try(uv.fs_stat(path)).size == 0 then return j end
+    if ok then
+      j:close()
+      e = err.new("aborted", ("%s is written again and again"):format(path))
+    else
+      if err.is(j, "failed_precondition") then refuse_second(spec, j) end
+      if not err.is(j, "not_found") then error(j, 0) end
+      e = j
+    end
   end
   return error(e, 0)
 end
@@ -60,7 +71,6 @@ function launch.vm(spec, opts)
   local log = opts.log or task.log()
   local j
   local ok, vm = xpcall(function()
-    clear(dir, spec)
     j = open_journal(dir, spec)
     -- A VM of one pod refuses what the pod forbids, whoever asks; a shared one has no settings, and each pod its own.
     local w = world.new {

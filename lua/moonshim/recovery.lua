@@ -2,6 +2,7 @@
 ---
 ---No script of an operator takes part: nobody can say in which state it would find things.
 local err = require "moonshim.err"
+local holder = require "moonshim.journal.holder"
 local journal = require "moonshim.journal"
 local ledger = require "moonshim.ledger"
 local plan = require "moonshim.plan"
@@ -69,7 +70,7 @@ local function sweep(dir)
   if #names_in(dir) == 0 then
     err.try(uv.fs_rmdir(dir))
   else
-    local lock = err.try(core().sys.lock_file(dir .. "/" .. LOCK, { create = false }))
+    local lock = holder.outlast(function() return err.try(core().sys.lock_file(dir .. "/" .. LOCK, { create = false })) end)
     local ok, e = pcall(function()
       if is_husk(dir, names_in(dir)) then recovery.remove(dir) end
     end)
@@ -87,7 +88,8 @@ local function id_of(held, dir)
 end
 
 ---Releases everything that the journal of one run folder names, then removes the folder. Raises failed_precondition when
----its writer lives. What could not be released stays in the journal, for the next try.
+---its writer lives; one that has just been killed is waited for. What could not be released stays in the journal, for the
+---next try.
 ---@async
 ---@param dir string run folder
 ---@param opts { host: table?, log: moonshim.Log?, world: moonshim.World? }?
@@ -96,7 +98,7 @@ function recovery.run(dir, opts)
   opts = opts or {}
   local log = opts.log or task.log()
   if is_husk(dir, names_in(dir)) then return sweep(dir) end
-  local j = journal.file(dir .. "/" .. recovery.JOURNAL, { create = false })
+  local j = holder.outlast(function() return journal.file(dir .. "/" .. recovery.JOURNAL, { create = false }) end)
   local w, held
   local ok, report = xpcall(function()
     -- The world's names come from the facts; until they are read it is a world of nobody.

@@ -79,6 +79,25 @@ describe("after SIGKILL of moonshim run, moonshim gc leaves nothing", function()
     command.gc()
   end)
 
+  it("also when nobody waits for the end of who was killed, before gc or before the next run of that name", function()
+    local words = {}
+    for round, next_one in ipairs { "gc", "run", "gc", "run" } do
+      local process = start("echo up; sleep 600")
+      process:wait_for("up\n")
+      process:kill("sigkill")
+      if next_one == "gc" then
+        command.gc()
+      else
+        local again = start("echo again; exit 3"):wait()
+        words[round] = ("%d %s%s"):format(again.code, again.out, again.err)
+      end
+      process:wait()
+      assert.same({}, command.list(command.run_dir), next_one)
+      check_leaks()
+    end
+    assert.same({ [2] = "3 again\n", [4] = "3 again\n" }, words)
+  end)
+
   it("and a second gc finds nothing to do", function()
     local process = start("echo up; sleep 600")
     process:wait_for("up\n")

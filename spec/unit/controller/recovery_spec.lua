@@ -227,4 +227,93 @@ describe("gc", function()
     assert.is_true(fine, tostring(e))
     assert.equal(2, swept)
   end)
+
+  -- Somebody who is just ending has the lock: the program flock, which took it, has ended already, and one whom it gave the
+  -- descriptor has not. That is how a run looks that was killed while it forked. `act` runs with the lock held; at its first
+  -- refusal the last holder ends, and `before_that` happens.
+  local function with_dying_holder(dir, act, before_that)
+    local sys, uv = require("moonshim.core").sys, require "luv"
+    local pipe = io.popen(("exec 9>>'%s/journal.lock'; flock 9; echo $$; exec sleep 1000"):format(dir))
+    local pid = pipe:read "n"
+    local real, refusals = sys.lock_file, 0
+    sys.lock_file = function(...)
+      local lock, e = real(...)
+      if not lock and e.code == "failed_precondition" then
+        refusals = refusals + 1
+        if refusals == 1 then
+          if before_that then before_that() end
+          uv.kill(pid, "sigkill")
+          pipe:close() -- waits for its end
+        end
+      end
+      return lock, e
+    end
+    local ok, e = pcall(task.run, act)
+    sys.lock_file = real
+    if refusals == 0 then
+      uv.kill(pid, "sigkill")
+      pipe:close()
+    end
+    assert(ok, e)
+    assert.equal(1, refusals)
+  end
+
+  it("waits for the end of somebody who has just been killed", function()
+    for _, what in ipairs { "journal", "husk" } do
+      local dir = what == "journal" and run_folder(HEX) or root .. "/" .. HEX
+      require("luv").fs_mkdir(dir, 448)
+      with_dying_holder(dir, function()
+        local reports = recovery.gc { root = root }
+        assert.same({ 1, true }, { #reports, reports[1] and reports[1].ok }, what)
+      end)
+      assert.is_nil(require("luv").fs_stat(dir), what)
+    end
+  end)
+
+  describe("before a run of the same name", function()
+    local launch = require "moonshim.launch"
+    local spec, dir
+
+    before_each(function()
+      local driver = require("moonshim.host").get "local"
+      local containers = { c = { rootfs = "/", args = { "true" } } }
+      spec = require("moonshim.pod_spec").check({ name = "again", containers = containers }, { base = "/" })
+      dir = root .. "/" .. driver.run_dir("again@vm"):match "[^/]+$"
+    end)
+
+    local function started()
+      local vm = launch.vm(spec, { run_dir = root })
+      assert.same({}, vm.ledger:all())
+      assert.equal(0, vm.ledger.book.last)
+      recovery.remove(dir)
+      vm.ledger.journal:close()
+    end
+
+    it("waits for the end of somebody who has just been killed", function()
+      os.rename(run_folder(HEX), dir)
+      with_dying_holder(dir, started)
+    end)
+
+    it("also releases what somebody wrote down who was about to begin when he was killed", function()
+      assert(require("luv").fs_mkdir(dir, 448))
+      with_dying_holder(dir, started, function()
+        local book = journal.file(dir .. "/journal", { lock = function() return { close = function() end } end })
+        local held = ledger.open { journal = book, world = {}, boot_id = require("moonshim.core").sys.boot_id() }
+        book:append { t = "r", n = "stdio-7", k = "stdio", v = 1, o = "vm", needs = {}, dies = {}, f = { ports = {} }, at = 1 }
+        assert.equal(0, #held:all())
+        book:close()
+      end)
+    end)
+
+    it("leaves somebody alone who lives, and says who that is", function()
+      assert(require("luv").fs_mkdir(dir, 448))
+      local alive = journal.file(dir .. "/journal")
+      task.run(function()
+        local ok, e = pcall(launch.vm, spec, { run_dir = root })
+        assert.same({ false, "already_exists" }, { ok, e.code })
+        assert.is_truthy(e.message:find("again is there already", 1, true), e.message)
+      end)
+      alive:close()
+    end)
+  end)
 end)
