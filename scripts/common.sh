@@ -5,7 +5,7 @@
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 cd "$root" || exit 1
 
-# packages USE...: the Debian packages that a use needs (build, run, demo, bench, test, vm, lint).
+# packages USE...: the Debian packages that a use needs (build, run, demo, bench, kills, test, vm, lint).
 packages() {
   for use in "$@"; do
     case $use in
@@ -16,6 +16,7 @@ packages() {
       run) echo crun e2fsprogs mount util-linux ;;
       demo) echo busybox-static ;;
       bench) echo runc ;;
+      kills) echo strace ;;
       test) echo lua-busted libcmocka-dev erofs-utils iproute2 procps ;;
       vm) echo qemu-system-x86 busybox-static ;;
       lint) echo clang-format clang-tidy lua-check shellcheck libcmocka-dev luarocks ;;

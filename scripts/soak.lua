@@ -8,11 +8,11 @@ local moonshim = require "moonshim"
 local look = require "soaks.look"
 local ground = require "soaks.ground"
 
-local want = { count = 1000, containers = 200, cycles = 200, width = 20, seconds = 60, seed = os.time() }
+local want = { count = 1000, containers = 200, cycles = 200, width = 20, seconds = 60, kills = 100, first = 1, seed = os.time() }
 for i = 3, #arg, 2 do want[arg[i]:match("^%-%-(.+)$")] = math.tointeger(tonumber(arg[i + 1])) end
 
 local run
-for _, part in ipairs { "load", "disorder" } do run = run or require("soaks." .. part)[arg[1]] end
+for _, part in ipairs { "load", "disorder", "kills", "kills_exact" } do run = run or require("soaks." .. part)[arg[1]] end
 if not run then error("no such scenario: " .. tostring(arg[1])) end
 ground.below(uv.fs_realpath(arg[2]))
 uv.fs_mkdir(ground.run_dir, 448)
