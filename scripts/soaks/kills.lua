@@ -40,54 +40,61 @@ end
 -- number.
 local function choose(n)
   math.randomseed(n)
-  local who = n % 3 == 0 and ({ "boot", "agent", "gc" })[n // 3 % 3 + 1] or "moonshim"
+  local who = n % 3 == 0 and ({ "boot", "agent", "cleaner" })[n // 3 % 3 + 1] or "moonshim"
   local kinds = lives.KINDS
   return {
-    who = who, part = math.random(), gc_part = math.random(), kind = kinds[math.random(#kinds)],
-    how = n % 2 == 0 and "gc" or kinds[math.random(#kinds)],
-    at_once = who == "moonshim" and math.random(2) == 1, -- who cleans up does not wait for the end of who was killed
+    who = who, part = math.random(), kind = kinds[math.random(#kinds)], how = n % 2 == 0 and "gc" or kinds[math.random(#kinds)],
+    cleaner = math.random(2) == 1 and "gc" or kinds[math.random(#kinds)], cleaner_part = math.random(),
+    at_once = (who == "moonshim" or who == "cleaner") and math.random(2) == 1, -- nobody waits for the end of who was killed
   }
 end
 
--- A gc after the kill is killed, too. The first of all goes to its end: so long does one take.
-local gc_length
-local function kill_of_gc(it, where)
+---Who cleans up after a kill is killed, too.
+---@return boolean hit, string where, soak.Life cleaner
+local function kill_of_cleaner(it, where, lengths)
+  local length, from = lengths[it.cleaner], uv.hrtime()
+  local cleaner = lives.start(lives.words(it.cleaner))
+  lives.sleep_until(from + math.floor(it.cleaner_part * length * 1e6))
+  local hit = not cleaner.code
+  cleaner:kill()
+  return hit, ("%s, and the next %s after %.1f of %.0f ms"):format(where, it.cleaner, it.cleaner_part * length, length), cleaner
+end
+
+-- Milliseconds that undisturbed lives take, and a gc with something to do.
+local function measure()
+  local lengths = {}
+  for _, kind in ipairs(lives.KINDS) do lengths[kind] = lives.length(kind) end
+  lives.killed_when_up(lives.KINDS[1])
   local from = uv.hrtime()
-  local cleaner = lives.start(lives.gc())
-  local hit = false
-  if gc_length then
-    where = ("%s, and the gc after it after %.1f of %.0f ms"):format(where, it.gc_part * gc_length, gc_length)
-    lives.sleep_until(from + math.floor(it.gc_part * gc_length * 1e6))
-    hit = not cleaner.code
-    cleaner:kill()
-  end
-  cleaner:wait()
-  gc_length = gc_length or look.ms_since(from)
-  return hit, where
+  lives.clean_up("gc", "to measure gc")
+  lengths.gc = look.ms_since(from)
+  return lengths
 end
 
 function scenarios.kills(want)
   lives.prepare()
-  local lengths = {}
-  for _, kind in ipairs(lives.KINDS) do lengths[kind] = lives.length(kind) end
-  local count = { moonshim = 0, boot = 0, agent = 0, gc = 0, over = 0, released = 0 }
+  local lengths = measure()
+  local count = { moonshim = 0, boot = 0, agent = 0, cleaner = 0, over = 0, released = 0 }
   for n = want.seed, want.seed + want.kills - 1 do
     local it = choose(n)
     local length, from = lengths[it.kind], uv.hrtime()
-    local life = lives.start(lives.run(it.kind))
-    local where = ("seed %d: %s (%s) killed after %.1f of %.0f ms"):format(n, it.who, it.kind, it.part * length, length)
+    local life, second = lives.start(lives.run(it.kind)), nil
+    local first = it.who == "cleaner" and "moonshim" or it.who
+    local where = ("seed %d: %s (%s) killed after %.1f of %.0f ms"):format(n, first, it.kind, it.part * length, length)
     if it.at_once then where = where .. ", and cleaned up at once" end
-    local hit = kill_of(it.who == "gc" and "moonshim" or it.who, life, from + math.floor(it.part * length * 1e6))
+    local hit = kill_of(first, life, from + math.floor(it.part * length * 1e6))
     if not it.at_once and not life:wait() then look.complain("%s: the run did not end; it said %q, %q", where, life.out, life.err) end
-    if it.who == "gc" then hit, where = kill_of_gc(it, where) end
+    if it.who == "cleaner" then hit, where, second = kill_of_cleaner(it, where, lengths) end
+    if second and not it.at_once then second:wait() end
     count[hit and it.who or "over"] = count[hit and it.who or "over"] + 1
     local cleaner = lives.clean_up(it.how, where)
     life:wait()
+    if second then second:wait() end
     if it.how == "gc" and cleaner.out ~= "" then count.released = count.released + 1 end
   end
-  look.say("  lives of %.0f, %.0f and %.0f ms, seeds %d to %d: moonshim killed %d times, boot %d, the agent %d, a gc at work %d; "
+  look.say("  lives of %.0f, %.0f and %.0f ms, seeds %d to %d: moonshim killed %d times, boot %d, the agent %d, who cleaned up %d; "
     .. "%d were over before; gc had something to do after %d", lengths.options, lengths.file, lengths.library, want.seed,
-    want.seed + want.kills - 1, count.moonshim, count.boot, count.agent, count.gc, count.over, count.released)
+    want.seed + want.kills - 1, count.moonshim, count.boot, count.agent, count.cleaner, count.over, count.released)
   if look.entries(ground.run_dir) > 0 then look.complain("the run root is not empty") end
 end
 

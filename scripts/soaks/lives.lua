@@ -159,6 +159,9 @@ function lives.run(kind, last) return KINDS[kind](last or "exit " .. CODE) end
 
 function lives.gc() return { PROGRAM, "gc" } end
 
+---@param how "gc"|"options"|"file"|"library"
+function lives.words(how) return how == "gc" and lives.gc() or lives.run(how) end
+
 -- A pod with several containers has their names before what they say.
 local function said(life) return (life.out:gsub("^first  %| ", ""):gsub("\n$", "")) end
 
@@ -225,7 +228,7 @@ end
 ---@param how "gc"|"options"|"file"|"library"
 ---@return soak.Life
 function lives.clean_up(how, where)
-  local life = lives.start(how == "gc" and lives.gc() or lives.run(how))
+  local life = lives.start(lives.words(how))
   local ended = life:wait()
   if not ended then
     look.complain("%s: the %s after it did not end; it said %q, %q", where, how, life.out, life.err)
