@@ -29,6 +29,7 @@ local WORD, CODE = "word of the host", 7
 ---@field err string so far
 ---@field code integer? once it has ended
 ---@field signal integer?
+---@field ms number? how long it was
 local Life = {}
 Life.__index = Life
 
@@ -39,14 +40,14 @@ function lives.start(argv)
   local self = setmetatable({ out = "", err = "", ended = task.signal(), closed = task.signal() }, Life)
   local env = uv.os_environ()
   env.MOONSHIM_RUN = ground.run_dir
-  local list, open = {}, 2
+  local list, open, from = {}, 2, uv.hrtime()
   for name, value in pairs(env) do list[#list + 1] = name .. "=" .. value end
   local pipes = { out = uv.new_pipe(false), err = uv.new_pipe(false) }
   self.handle, self.pid = uv.spawn(argv[1], {
     args = table.move(argv, 2, #argv, 1, {}), stdio = { nil, pipes.out, pipes.err }, env = list,
   }, function(code, signal)
     self.handle:close()
-    self.code, self.signal = code, signal
+    self.code, self.signal, self.ms = code, signal, look.ms_since(from)
     self.ended:fire()
   end)
   if not self.handle then error(("cannot run %s: %s"):format(argv[1], self.pid), 0) end
@@ -272,12 +273,10 @@ end
 function lives.length(kind)
   local least
   for _ = 1, 3 do
-    local from = uv.hrtime()
     local life = lives.start(lives.run(kind))
     life:wait()
-    local ms = look.ms_since(from)
     if not lives.judge(life, "undisturbed, " .. kind) then error("there is no life to end", 0) end
-    least = math.min(least or ms, ms)
+    least = math.min(least or life.ms, life.ms)
   end
   return least
 end
