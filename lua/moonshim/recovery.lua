@@ -2,6 +2,7 @@
 ---
 ---No script of an operator takes part: nobody can say in which state it would find things.
 local err = require "moonshim.err"
+local folder = require "moonshim.folder"
 local holder = require "moonshim.journal.holder"
 local journal = require "moonshim.journal"
 local ledger = require "moonshim.ledger"
@@ -20,26 +21,13 @@ local LOCK = recovery.JOURNAL .. ".lock"
 
 local function core() return require "moonshim.core" end
 
-local function names_in(dir)
-  local uv = require "luv"
-  local out = {}
-  local handle = uv.fs_scandir(dir)
-  while handle do
-    local name = uv.fs_scandir_next(handle)
-    if not name then break end
-    out[#out + 1] = name
-  end
-  table.sort(out)
-  return out
-end
-
 ---Removes a run folder: the journal when nothing else is there, and the lock after it. So a remover that is killed in the
 ---middle leaves either a journal or a husk, and `gc` knows both.
 ---@async
 ---@param dir string
 function recovery.remove(dir)
   local doomed = {}
-  for _, name in ipairs(names_in(dir)) do
+  for _, name in ipairs(folder.names(dir)) do
     if name ~= recovery.JOURNAL and name ~= LOCK then doomed[#doomed + 1] = dir .. "/" .. name end
   end
   table.move({ dir .. "/" .. recovery.JOURNAL, dir .. "/" .. LOCK, dir }, 1, 3, #doomed + 1, doomed)
@@ -56,9 +44,9 @@ local function is_husk(dir, names) return dir:find("/" .. ("%x"):rep(16) .. "$")
 ---@return string[]
 function recovery.folders(root)
   local out = {}
-  for _, name in ipairs(names_in(root)) do
+  for _, name in ipairs(folder.names(root)) do
     local dir = root .. "/" .. name
-    if require("luv").fs_stat(dir .. "/" .. recovery.JOURNAL) or is_husk(dir, names_in(dir)) then out[#out + 1] = dir end
+    if require("luv").fs_stat(dir .. "/" .. recovery.JOURNAL) or is_husk(dir, folder.names(dir)) then out[#out + 1] = dir end
   end
   return out
 end
@@ -67,12 +55,12 @@ end
 -- has just made to lock it; `launch` makes it again.
 local function sweep(dir)
   local uv = require "luv"
-  if #names_in(dir) == 0 then
+  if #folder.names(dir) == 0 then
     err.try(uv.fs_rmdir(dir))
   else
     local lock = holder.outlast(function() return err.try(core().sys.lock_file(dir .. "/" .. LOCK, { create = false })) end)
     local ok, e = pcall(function()
-      if is_husk(dir, names_in(dir)) then recovery.remove(dir) end
+      if is_husk(dir, folder.names(dir)) then recovery.remove(dir) end
     end)
     lock:close()
     if not ok then error(e, 0) end
@@ -97,7 +85,7 @@ end
 function recovery.run(dir, opts)
   opts = opts or {}
   local log = opts.log or task.log()
-  if is_husk(dir, names_in(dir)) then return sweep(dir) end
+  if is_husk(dir, folder.names(dir)) then return sweep(dir) end
   local j = holder.outlast(function() return journal.file(dir .. "/" .. recovery.JOURNAL, { create = false }) end)
   local w, held
   local ok, report = xpcall(function()

@@ -7,7 +7,7 @@ local look = require "soaks.look"
 local ground = require "soaks.ground"
 
 local complain, cpu, each, entries, flat, guest_counts = look.complain, look.cpu, look.each, look.entries, look.flat, look.guest_counts
-local holdings, ms_since, own_cpu = look.holdings, look.ms_since, look.own_cpu
+local holdings, lua_kib, ms_since, own_cpu = look.holdings, look.lua_kib, look.ms_since, look.own_cpu
 local same, same_holdings, say, settled = look.same, look.same_holdings, look.say, look.settled
 local agent_of, warm, watch_order = ground.agent_of, ground.warm, ground.watch_order
 local layered, plain, pod_of = ground.layered, ground.plain, ground.pod_of
@@ -128,7 +128,7 @@ end
 function scenarios.vms(want)
   local n = math.max(1, want.cycles // 10)
   assert(warm("soak-vms"):stop())
-  local before = { fds = (descriptors "self"), run = entries(ground.run_dir) }
+  local before = { fds = (descriptors "self"), run = entries(ground.run_dir), lua_kib = lua_kib() }
   local from, shim = uv.hrtime(), own_cpu()
   each(n, 4, function(i)
     local name = ("vm%d"):format(i)
@@ -145,6 +145,7 @@ function scenarios.vms(want)
   end
   same("descriptors of the shim", before.fds, (descriptors "self"))
   same("run folders", before.run, entries(ground.run_dir))
+  flat("Lua", before.lua_kib, lua_kib(), 512) -- what is made once, and what each VM would leave
 end
 
 return scenarios

@@ -47,14 +47,20 @@ function look.own_cpu()
   return (u.utime.sec + u.stime.sec) * 1e3 + (u.utime.usec + u.stime.usec) / 1e3
 end
 
----What the shim and the agent hold now. Memory in KiB, Lua's after a collection.
+---Lua's memory in KiB, after a collection.
+function look.lua_kib()
+  collectgarbage()
+  collectgarbage()
+  return math.floor(collectgarbage "count")
+end
+
+---What the shim and the agent hold now. Memory in KiB.
 function look.holdings(agent)
-  collectgarbage()
-  collectgarbage()
+  local lua_kib = look.lua_kib()
   local shim_fds, shim_pipes = descriptors "self"
   local agent_fds, agent_pipes = descriptors(agent)
   return {
-    shim_kib = status("self", "VmRSS"), lua_kib = math.floor(collectgarbage("count")), shim_fds = shim_fds, shim_pipes = shim_pipes,
+    shim_kib = status("self", "VmRSS"), lua_kib = lua_kib, shim_fds = shim_fds, shim_pipes = shim_pipes,
     shim_threads = status("self", "Threads"), agent_kib = status(agent, "VmRSS"), agent_fds = agent_fds, agent_pipes = agent_pipes,
     agent_threads = status(agent, "Threads"),
   }

@@ -3,6 +3,7 @@
 -- Layer    host: luv and moonshim.core.
 -- Always   a process is only signalled by pid and start time, read before it was looked at.
 local err = require "moonshim.err"
+local folder = require "moonshim.folder"
 local task = require "moonshim.task"
 
 local process = {}
@@ -22,18 +23,6 @@ local function read_file(path, limit)
   local text = file:read(limit or 65536)
   file:close()
   return text
-end
-
-local function entries(dir)
-  local out = {}
-  local scan = uv().fs_scandir(dir)
-  while scan do
-    local name, kind = uv().fs_scandir_next(scan)
-    if not name then break end
-    out[#out + 1] = { name = name, kind = kind }
-  end
-  table.sort(out, function(a, b) return a.name < b.name end)
-  return out
 end
 
 -- The agent's program --------------------------------------------------------------------------------------------
@@ -145,7 +134,7 @@ end
 
 local function in_group(path, found)
   for pid in (read_file(path .. "/cgroup.procs") or ""):gmatch "%d+" do found[math.tointeger(tonumber(pid))] = true end
-  for _, entry in ipairs(entries(path)) do
+  for _, entry in ipairs(folder.entries(path)) do
     if entry.kind == "directory" then in_group(path .. "/" .. entry.name, found) end
   end
 end
@@ -153,7 +142,7 @@ end
 --- Lets frozen processes run: a frozen one does not even end when it is killed (v1).
 local function thaw(path)
   for _, order in ipairs { { "freezer.state", "THAWED" }, { "cgroup.freeze", "0" } } do process.write(path .. "/" .. order[1], order[2]) end
-  for _, entry in ipairs(entries(path)) do
+  for _, entry in ipairs(folder.entries(path)) do
     if entry.kind == "directory" then thaw(path .. "/" .. entry.name) end
   end
 end
@@ -163,7 +152,7 @@ end
 local function groups(name, root)
   root = root or CGROUPS
   local out = { root .. "/" .. name }
-  for _, entry in ipairs(entries(root)) do
+  for _, entry in ipairs(folder.entries(root)) do
     if entry.kind == "directory" then out[#out + 1] = ("%s/%s/%s"):format(root, entry.name, name) end
   end
   return out
@@ -179,7 +168,7 @@ process.groups = groups
 function process.boots(run_dir, found, proc)
   proc = proc or "/proc"
   local mark, all = ("\0boot\0--root-dir\0%s\0"):format(run_dir), true
-  for _, entry in ipairs(entries(proc)) do
+  for _, entry in ipairs(folder.entries(proc)) do
     if entry.name:find "^%d+$" then
       local text = read_file(proc .. "/" .. entry.name .. "/cmdline", 4096)
       if text and text:find(mark, 1, true) then found[math.tointeger(tonumber(entry.name))] = true end
@@ -245,7 +234,7 @@ end
 --- Empties a folder except for names that match `keep`, and removes it when nothing is left. Never crosses a mount.
 ---@async
 function process.empty_folder(dir, keep)
-  for _, entry in ipairs(entries(dir)) do
+  for _, entry in ipairs(folder.entries(dir)) do
     if not entry.name:find(keep) then
       task.callback(function(cb) return core().sys.remove_tree(dir .. "/" .. entry.name, cb) end)
     end

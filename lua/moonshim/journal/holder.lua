@@ -5,6 +5,7 @@
 -- up right after a kill waits for that moment instead of taking the dead for somebody who is at work.
 
 local err = require "moonshim.err"
+local folder = require "moonshim.folder"
 local task = require "moonshim.task"
 
 local holder = {}
@@ -43,13 +44,11 @@ end
 ---@return boolean
 function holder.is_ending(pid, proc)
   local tasks = ("%s/%d/task"):format(proc or "/proc", pid)
-  local scan = require("luv").fs_scandir(tasks)
-  while scan do
-    local name = require("luv").fs_scandir_next(scan)
-    if not name then return false end
+  local threads = folder.names(tasks)
+  for _, name in ipairs(threads) do
     if thread_ends(tasks .. "/" .. name) then return true end
   end
-  return true
+  return #threads == 0
 end
 
 ---Calls `take`, which takes a lock; while that is refused because of a holder that is just ending, waits and calls it again.
