@@ -1,4 +1,5 @@
-/* The budgets of a script: memory through the allocator, instructions and processor time through a count hook. */
+/* The budgets of a script: memory through the allocator, instructions and processor time through a hook. It runs every few
+ * instructions, and at every call: a library function that calls another one (sort, gsub, a metamethod) runs none. */
 #include "bind/sandbox.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,16 +41,25 @@ static uint64_t clock_ns(clockid_t which)
 /* Raises for ever. The text is for the script's own eyes; the engine makes its message from the call. */
 static void hook_over(lua_State *L, lua_Debug *ar)
 {
-    (void)ar;
+    if (ar != NULL && ar->event == LUA_HOOKCALL && lua_getinfo(L, "f", ar)) {
+        bool handler =
+            lua_tocfunction(L, -1) == msh_sandbox_handler; /* raised again it would be called again */
+        lua_pop(L, 1);
+        if (handler)
+            return;
+    }
     lua_pushliteral(L, "the script has used up its budget");
     lua_error(L);
 }
 
-static void note_place(lua_State *L, lua_Debug *ar, msh_script_call *c)
+/* The innermost frame that has lines. */
+static void note_place(lua_State *L, msh_script_call *c)
 {
+    lua_Debug ar;
     c->over_at[0] = '\0';
-    if (ar != NULL && lua_getinfo(L, "Sl", ar))
-        snprintf(c->over_at, sizeof c->over_at, "%s:%d", ar->short_src, ar->currentline);
+    for (int level = 0; level < 20 && c->over_at[0] == '\0' && lua_getstack(L, level, &ar); level++)
+        if (lua_getinfo(L, "Sl", &ar) && ar.currentline > 0)
+            snprintf(c->over_at, sizeof c->over_at, "%s:%d", ar.short_src, ar.currentline);
 }
 
 /* The cheap clock moves every few milliseconds; only then is the real question worth a system call. */
@@ -76,24 +86,23 @@ static void count(lua_State *L, uint64_t n, lua_Debug *ar)
         else
             c->steps -= n;
         if (c->over != MSH_OVER_NOT)
-            note_place(L, ar, c);
+            note_place(L, c);
     }
     if (c->over != MSH_OVER_NOT) {
-        /* From here on every instruction raises, so a pcall around this one gets nowhere. */
-        lua_sethook(L, hook_over, LUA_MASKCOUNT, 1);
+        /* From here on every instruction and every call raises, so a pcall around this one gets nowhere. */
+        lua_sethook(L, hook_over, LUA_MASKCOUNT | LUA_MASKCALL, 1);
         hook_over(L, ar);
     }
 }
 
 static void hook(lua_State *L, lua_Debug *ar)
 {
-    count(L, QUANTUM, ar);
+    count(L, ar->event == LUA_HOOKCOUNT ? QUANTUM : 1, ar);
 }
 
 void msh_script_charge(lua_State *L, uint64_t n)
 {
-    lua_Debug ar;
-    count(L, n, lua_getstack(L, 1, &ar) ? &ar : NULL);
+    count(L, n, NULL);
 }
 
 bool msh_script_poisoned(lua_State *co)
@@ -107,7 +116,7 @@ void msh_script_start(msh_script *s, msh_script_call *c)
     s->asking = false;
     s->coarse = 0;
     s->slice = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-    lua_sethook(c->co, c->over == MSH_OVER_NOT ? hook : hook_over, LUA_MASKCOUNT,
+    lua_sethook(c->co, c->over == MSH_OVER_NOT ? hook : hook_over, LUA_MASKCOUNT | LUA_MASKCALL,
                 c->over == MSH_OVER_NOT ? QUANTUM : 1);
 }
 

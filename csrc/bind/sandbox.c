@@ -37,7 +37,7 @@ static int l_setmetatable(lua_State *L)
 }
 
 /* The handler of an xpcall would run with hooks off when it is the budget that raised; then the error passes by. */
-static int guarded_handler(lua_State *L)
+int msh_sandbox_handler(lua_State *L)
 {
     msh_script *s = msh_script_of(L);
     if (s->running != NULL && s->running->over != MSH_OVER_NOT)
@@ -61,7 +61,7 @@ static int l_xpcall(lua_State *L)
     luaL_checkany(L, 1);
     luaL_checktype(L, 2, LUA_TFUNCTION);
     lua_pushvalue(L, 2);
-    lua_pushcclosure(L, guarded_handler, 1);
+    lua_pushcclosure(L, msh_sandbox_handler, 1);
     lua_replace(L, 2);
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, 1);

@@ -89,6 +89,8 @@ void msh_script_why(msh_script *s, msh_script_call *c, int rc, msh_failure *f);
 /* nil and the error value, with .traceback. [-0, +2, m] */
 int msh_script_push_failure(lua_State *L, const msh_failure *f);
 
+/* The lua_CFunction that stands between an error and the handler of an xpcall; it passes by what a budget raised. */
+int msh_sandbox_handler(lua_State *L);
 /* lua_CFunction: makes the globals of the state. */
 int msh_sandbox_open(lua_State *S);
 /* Push the coroutine library, and the functions that are bounded beforehand into the library on top of the stack. */

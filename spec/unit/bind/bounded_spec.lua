@@ -43,6 +43,18 @@ describe("a call that would run for ever in one instruction", function()
     assert.same({ "return", 1000 }, { run(body:format "table.remove(t)" .. " return #t", LIMITS) })
   end)
 
+  -- Library functions that call each other run no instruction; each call counts as one.
+  for name, body in pairs {
+    ["of gsub"] = "return (('a'):rep(300000)):gsub('.', string.len)",
+    ["of gsub, each protected"] = "return (('a'):rep(300000)):gsub('.', pcall)",
+    ["of gsub, through a metamethod"] = "return (('a'):rep(300000)):gsub('.', setmetatable({}, { __index = rawlen }))",
+    ["of a protected gsub, again and again"] = "return pcall(string.gsub, ('a'):rep(300000), '.', pcall)",
+  } do
+    it("is stopped when it is many calls: " .. name, function()
+      fails("resource_exhausted", "op.lua:1: the script has used up its budget of 200000 instructions", run(body, LIMITS))
+    end)
+  end
+
   it("but ordinary patterns work", function()
     assert.same({ "return", "a", "b" }, { run "return ('a = b'):match('^%s*(%w+)%s*=%s*(.-)%s*$')" })
     assert.same({ "return", "x,x" }, { run "return (('a,b'):gsub('%a', 'x'))" })
