@@ -3,8 +3,9 @@
 #include "bind/sandbox.h"
 #include <lualib.h>
 
-#define CREATE_COST   100 /* a new coroutine starts a new count */
-#define CLOSE_NESTING 16  /* lua_resetthread does not count its C calls */
+#define CREATE_COST 100 /* a new coroutine starts a new count */
+/* lua_resetthread does not count its C calls: each of them may be 200 calls deep again, which is half a megabyte of stack. */
+#define CLOSE_NESTING 4
 
 static bool outermost(lua_State *L)
 {

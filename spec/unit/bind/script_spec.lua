@@ -198,6 +198,32 @@ describe("a failure of a script", function()
     local _, e = run "local function inner() error('x') end inner()"
     assert.truthy(e.traceback:find("in inner", 1, true))
   end)
+  it("of coroutines that are closed inside each other's __close comes before the C stack is full", function()
+    local s = script [[
+      local function deep(n, f)
+        if n == 0 then return f() end
+        return (('x'):gsub('x', function() return deep(n - 1, f) end))
+      end
+      -- All of them wait near the ground: the C calls of each are counted from there.
+      local waiting, inside = {}, 0
+      for i = 1, 20 do
+        waiting[i] = coroutine.create(function()
+          local _ <close> = setmetatable({}, { __close = function()
+            inside = i
+            if waiting[i + 1] then deep(190, function() assert(coroutine.close(waiting[i + 1])) end) end
+          end })
+          coroutine.yield()
+        end)
+        coroutine.resume(waiting[i])
+      end
+      return {
+        close = function() assert(coroutine.close(waiting[1])) end,
+        inside = function() return inside end,
+      }]]
+    local how, e = s:call "close"
+    fails("aborted", "closed too deep", how, e)
+    assert.same({ "return", 4 }, { s:call "inside" }) -- 4 times 200 calls: 2 MiB
+  end)
   it("of the C stack names file and line", function()
     fails("aborted", "op.lua:1: ", run "local function f() return (('x'):gsub('x', f)) end f()")
   end)
