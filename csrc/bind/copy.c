@@ -20,6 +20,8 @@ static bool copy_key(msh_copy *c, int idx)
     size_t n;
     const char *s = lua_tolstring(c->from, idx, &n);
     c->bytes += n;
+    if (c->bytes > MSH_COPY_BYTES)
+        return refuse(c, MSH_RESOURCE_EXHAUSTED, "is too much text");
     if (c->to != NULL)
         lua_pushlstring(c->to, s, n);
     return true;
@@ -89,8 +91,6 @@ bool msh_copy_value(msh_copy *c, int idx)
 {
     if (++c->values > MSH_COPY_VALUES)
         return refuse(c, MSH_RESOURCE_EXHAUSTED, "makes too many values");
-    if (c->bytes > MSH_COPY_BYTES)
-        return refuse(c, MSH_RESOURCE_EXHAUSTED, "is too much text");
     switch (lua_type(c->from, idx)) {
     case LUA_TNIL:
         if (c->to != NULL)

@@ -6,7 +6,7 @@
  * Always     1. `from` is only read, by calls that cannot jump; `to` may run out of memory and jump, so the caller
  *               has whatever protects `to` on the way, and nothing to free.
  *            2. shared tables arrive as copies; a table inside itself is refused.
- *            3. depth, number of values and bytes are bounded.
+ *            3. depth, number of values and bytes are bounded, the latter two over all that one msh_copy is used for.
  *            4. a refusal names the place: "argument 2.steps[3].run is a function". */
 #ifndef MSH_BIND_COPY_H
 #define MSH_BIND_COPY_H

@@ -60,11 +60,10 @@ static int give(lua_State *L, msh_script *s, msh_script_call *c, outcome o, int 
         msh_script_end(s, c);
     luaL_checkstack(L, n + 8, "results of a script");
     lua_pushstring(L, o == RETURNED ? "return" : "yield");
-    for (int i = 0; i < n; i++) {
-        msh_copy copy = {.from = S, .to = L, .function = msh_script_known_function};
+    msh_copy copy = {.from = S, .to = L, .function = msh_script_known_function};
+    for (int i = 0; i < n; i++)
         if (!msh_copy_value(&copy, first + i)) /* looked at before: only memory can be missing */
             return luaL_error(L, "not enough memory for the results of a script");
-    }
     lua_settop(S, first - 1);
     if (o == ASKED) {
         lua_pushinteger(L, (lua_Integer)id);

@@ -128,8 +128,8 @@ static bool find_function(lua_State *S, const msh_preparation *p)
 static bool push_arguments(lua_State *S, msh_preparation *p)
 {
     luaL_checkstack(S, p->last - p->first + 8, "arguments");
+    msh_copy c = {.from = p->from, .to = S};
     for (int i = p->first; i <= p->last; i++) {
-        msh_copy c = {.from = p->from, .to = S};
         if (!msh_copy_value(&c, i)) {
             char what[32];
             snprintf(what, sizeof what, "argument %d", i - p->first + 1);
@@ -182,8 +182,8 @@ int msh_script_prepare_answer(lua_State *S)
 int msh_script_look_at_results(lua_State *S)
 {
     msh_preparation *p = lua_touserdata(S, 1);
+    msh_copy c = {.from = S, .function = remember_function};
     for (int i = 2; i <= lua_gettop(S); i++) {
-        msh_copy c = {.from = S, .function = remember_function};
         if (!msh_copy_value(&c, i)) {
             char what[32];
             snprintf(what, sizeof what, "%s %d", p->name, i - 1);

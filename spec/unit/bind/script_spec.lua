@@ -275,6 +275,17 @@ describe("what crosses", function()
   it("is not too much", function()
     fails("resource_exhausted", "result 1", run "local t = {} for i = 1, 300000 do t[i] = true end return t")
     fails("resource_exhausted", "result 1", run "local s = ('x'):rep(1 << 20) return { s, s, s, s, s, s, s, s, s, s }")
+    fails("resource_exhausted", "result 1 is too much text", run "return ('x'):rep(9 << 20)")
+    fails("resource_exhausted", "is too much text", run "return { [('x'):rep(9 << 20)] = 1 }")
+  end)
+
+  it("is not too much of several values together", function()
+    fails("resource_exhausted", "result 3 is too much text", run "local s = ('x'):rep(3 << 20) return s, s, s, s")
+    fails("resource_exhausted", "result 2[49999] makes too many values",
+      run "local t = {} for i = 1, 150000 do t[i] = true end return t, t")
+    local s, mine = script "return { f = function() end }", ("x"):rep(3 << 20)
+    local how, e = s:call("f", mine, mine, mine)
+    fails("resource_exhausted", "argument 3 is too much text", how, e)
   end)
 
   it("costs what it holds, whatever length it has", function()
