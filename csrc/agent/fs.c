@@ -84,27 +84,36 @@ msh_code msh_fs_mkdirs(const char *path, mode_t mode, msh_err *err)
 
 msh_code msh_fs_open_plain(const char *path, int *fd, msh_err *err)
 {
-    int got = msh_fs_open(AT_FDCWD, path, O_PATH | O_NOFOLLOW, 0, RESOLVE_NO_SYMLINKS);
+    /* Not with O_NOFOLLOW: of a last link that would give the link itself, whose name others follow. */
+    int got = msh_fs_open(AT_FDCWD, path, O_PATH, 0, RESOLVE_NO_SYMLINKS);
     if (got < 0)
         return msh_fail_errno(err, errno, "open %s", path);
     *fd = got;
     return MSH_OK;
 }
 
+/* An image may have a device or a fifo in the place of a file, and to open these does something. So it is looked at first,
+ * and then the very thing that was looked at is opened. */
+static int open_regular(int root, const char *path)
+{
+    struct stat st;
+    char name[MSH_FD_PATH];
+    int at = msh_fs_open(root, path, O_PATH, 0, root == AT_FDCWD ? 0 : RESOLVE_IN_ROOT), fd = -1;
+    if (at < 0)
+        return -1;
+    if (fstat(at, &st) == 0 && !S_ISREG(st.st_mode))
+        errno = EINVAL;
+    else
+        fd = open(msh_fd_path(at, name), O_RDONLY | O_CLOEXEC);
+    msh_fd_close(&at);
+    return fd;
+}
+
 int msh_fs_read(int root, const char *path, size_t limit, msh_buf *out)
 {
-    int fd =
-        msh_fs_open(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, root == AT_FDCWD ? 0 : RESOLVE_IN_ROOT);
+    int fd = open_regular(root, path), rc = -1;
     if (fd < 0)
         return -1;
-    struct stat st;
-    int rc = -1;
-    if (fstat(fd, &st) != 0)
-        goto out;
-    if (!S_ISREG(st.st_mode)) {
-        errno = EINVAL;
-        goto out;
-    }
     for (;;) {
         if (msh_buf_size(out) > limit) {
             errno = EFBIG;
@@ -146,11 +155,16 @@ static int write_all(int fd, msh_slice s)
 
 msh_code msh_fs_write(const char *path, msh_slice data, mode_t mode, msh_err *err)
 {
-    int fd = msh_fs_open(AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC, mode, RESOLVE_NO_SYMLINKS);
+    /* A fifo without a reader is refused, not waited for. */
+    int fd =
+        msh_fs_open(AT_FDCWD, path, O_WRONLY | O_CREAT | O_NONBLOCK | O_NOCTTY, mode, RESOLVE_NO_SYMLINKS);
     if (fd < 0)
         return msh_fail_errno(err, errno, "create %s", path);
+    struct stat st;
     msh_code rc = MSH_OK;
-    if (fchmod(fd, mode) != 0 || write_all(fd, data) != 0)
+    if (fstat(fd, &st) == 0 && !S_ISREG(st.st_mode))
+        rc = msh_fail(err, MSH_INVALID_ARGUMENT, "%s is no file", path);
+    else if (ftruncate(fd, 0) != 0 || fchmod(fd, mode) != 0 || write_all(fd, data) != 0)
         rc = msh_fail_errno(err, errno, "write %s", path);
     msh_fd_close(&fd);
     return rc;

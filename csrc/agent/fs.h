@@ -20,13 +20,14 @@ int msh_fs_open(int dir, const char *path, int flags, mode_t mode, uint64_t reso
 msh_code msh_fs_mkdirs(const char *path, mode_t mode, msh_err *err);
 /* mkdir -p of `path` in root; gives an O_PATH descriptor of the last directory. */
 int msh_fs_mkdirs_in_root(int root, const char *path, mode_t mode);
-/* An O_PATH descriptor of an absolute directory or file, plain. */
+/* An O_PATH descriptor of an absolute directory or file, plain: a link, also as the last part, is refused. */
 msh_code msh_fs_open_plain(const char *path, int *fd, msh_err *err);
 
-/* Whole small regular file, in root, at most `limit` bytes. ENOENT and EFBIG as errno. AT_FDCWD for `root`: an
- * ordinary look-up of an absolute path, for files that belong to nobody's image. */
+/* Whole small regular file, in root, at most `limit` bytes. ENOENT, EFBIG, and EINVAL for what is no file (and is not
+ * opened, then) as errno. AT_FDCWD for `root`: an ordinary look-up of an absolute path, for files that belong to nobody's
+ * image. */
 int msh_fs_read(int root, const char *path, size_t limit, msh_buf *out);
-/* Creates or replaces a regular file of an absolute path, plain, with exactly this mode. */
+/* Creates or replaces a regular file of an absolute path, plain, with exactly this mode. Whatever else is there stays. */
 msh_code msh_fs_write(const char *path, msh_slice data, mode_t mode, msh_err *err);
 /* Writes to a file that exists (cgroup and sysfs files). -1 with errno. */
 int msh_fs_poke(const char *path, const char *text);
