@@ -33,6 +33,8 @@ typedef struct share_job {
     uint32_t port;
     bool read_only;
     char file[NAME_LONGEST + 1];
+    bool known;                /* Remove: there is such a share */
+    bool made_path, made_file; /* Add: what to take back when it fails */
     msh_err err;
 } share_job;
 
@@ -143,9 +145,11 @@ static msh_code ask(share_job *j, int *tree, msh_err *err)
 }
 
 /* The place that the mount goes to: MountPath, or an empty file in it. Gives an O_PATH descriptor. */
-static msh_code make_target(const share_job *j, int *target, msh_err *err)
+static msh_code make_target(share_job *j, int *target, msh_err *err)
 {
     int dir = -1;
+    struct stat st;
+    j->made_path = lstat(j->path, &st) != 0;
     msh_code rc = msh_fs_mkdirs(j->path, 0700, err);
     if (rc == MSH_OK)
         rc = msh_fs_open_plain(j->path, &dir, err);
@@ -156,6 +160,7 @@ static msh_code make_target(const share_job *j, int *target, msh_err *err)
     int fd = msh_fs_open(dir, j->file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600, RESOLVE_BENEATH);
     if (fd < 0)
         rc = msh_fail_errno(err, errno, "make %s/%s", j->path, j->file);
+    j->made_file = fd >= 0;
     msh_fd_close(&fd);
     if (rc == MSH_OK && (fd = msh_fs_open(dir, j->file, O_PATH | O_NOFOLLOW, 0, RESOLVE_BENEATH)) < 0)
         rc = msh_fail_errno(err, errno, "open %s/%s", j->path, j->file);
@@ -212,21 +217,28 @@ static void add_work(void *ctx)
     share_job *j = ctx;
     int tree = -1, target = -1;
     msh_err ignored = {0};
-    msh_code rc = ask(j, &tree, &j->err);
+    msh_code rc = msh_mounts_below(j->path) > 0
+                      ? msh_fail(&j->err, MSH_ALREADY_EXISTS, "there are mounts at or below %s", j->path)
+                      : ask(j, &tree, &j->err);
     if (rc == MSH_OK)
         rc = make_target(j, &target, &j->err);
     if (rc == MSH_OK)
         rc = attach(j, tree, target, &j->err);
     msh_fd_close(&target);
     msh_fd_close(&tree);
-    if (rc != MSH_OK)
-        take_away(j->path, j->file, &ignored);
+    if (rc == MSH_OK)
+        return;
+    if (j->made_file)
+        remove_placeholder(j->path, j->file, &ignored);
+    if (j->made_path)
+        rmdir(j->path);
 }
 
 static void remove_begin(void *ctx)
 {
     share_job *j = ctx;
     const share *s = find(j->request->agent, j->path);
+    j->known = s != NULL; /* what stands at other paths is not ours to take away */
     if (s != NULL)
         memcpy(j->file, s->file, sizeof j->file); /* its Add may have ended just now */
 }
@@ -234,7 +246,8 @@ static void remove_begin(void *ctx)
 static void remove_work(void *ctx)
 {
     share_job *j = ctx;
-    take_away(j->path, j->file, &j->err);
+    if (j->known)
+        take_away(j->path, j->file, &j->err);
 }
 
 /* ---- on the loop ---- */
