@@ -25,9 +25,11 @@ typedef struct layers_job {
     json_t *layers; /* of cleaned paths, top-most first */
     json_t *points; /* "MountPoints" of the settings, or NULL */
     char *container;
+    bool known;    /* there is a record */
+    bool recorded; /* this Add made it */
     bool bind;     /* Add: put the bundle on scratch */
     bool bound;    /* result: it is */
-    bool recorded; /* this Add made the record */
+    bool by_fd;    /* a layer is in a share: whoever writes there could put a link into its place */
     msh_err err;
 } layers_job;
 
@@ -139,7 +141,7 @@ static msh_code lower_list(const layers_job *j, int *fds, size_t *n_fds, char *o
     size_t n = json_array_size(j->layers), used = 0, i;
     json_t *v;
     json_array_foreach(j->layers, i, v) used += strlen(json_string_value(v)) + 1;
-    bool by_path = used + strlen(j->skeleton) + 2 * strlen(j->scratch) + 64 < size;
+    bool by_path = !j->by_fd && used + strlen(j->skeleton) + 2 * strlen(j->scratch) + 64 < size;
     used = 0;
     for (i = 0; i <= n; i++) {
         char name[MSH_FD_PATH];
@@ -191,7 +193,9 @@ static msh_code bind_bundle(layers_job *j, msh_err *err)
     char from[MSH_PATH_MAX + 16], a[MSH_FD_PATH], b[MSH_FD_PATH];
     int source = -1, target = -1;
     snprintf(from, sizeof from, "%s/bundle", j->scratch);
-    msh_code rc = msh_fs_mkdirs(from, 0700, err);
+    msh_code rc = msh_mounts_below(j->bundle) > 0
+                      ? msh_fail(err, MSH_ALREADY_EXISTS, "there are mounts at or below %s", j->bundle)
+                      : msh_fs_mkdirs(from, 0700, err);
     if (rc == MSH_OK)
         rc = msh_fs_mkdirs(j->bundle, 0700, err);
     if (rc == MSH_OK)
@@ -233,9 +237,11 @@ static void add_work(void *ctx)
     struct stat st;
     if (err->code != MSH_OK)
         return;
-    msh_code rc = msh_mounts_below(j->root) > 0
-                      ? msh_fail(err, MSH_ALREADY_EXISTS, "%s is a mount point already", j->root)
-                      : MSH_OK;
+    msh_code rc = MSH_OK;
+    if (msh_mounts_below(j->root) > 0)
+        rc = msh_fail(err, MSH_ALREADY_EXISTS, "%s is a mount point already", j->root);
+    else if (j->scratch[0] != '\0' && msh_mounts_below(j->scratch) > 0)
+        rc = msh_fail(err, MSH_INVALID_ARGUMENT, "ScratchPath \"%.80s\" is a mount point", j->scratch);
     if (rc != MSH_OK) {
         j->skeleton[0] = '\0';
         return;
@@ -256,7 +262,7 @@ static void add_work(void *ctx)
     if (rc == MSH_OK)
         return;
     rmdir(j->root);
-    if (j->bound && msh_unmount(j->bundle, &ignored) == MSH_OK)
+    if (j->bind && j->bound && msh_unmount(j->bundle, &ignored) == MSH_OK)
         j->bound = false;
     if (!j->bound)
         msh_remove_empty_bundle(j->bundle);
@@ -268,7 +274,7 @@ static void add_work(void *ctx)
 static void remove_work(void *ctx)
 {
     layers_job *j = ctx;
-    if (msh_unmount_point(j->root, &j->err) != MSH_OK)
+    if (!j->known || msh_unmount_point(j->root, &j->err) != MSH_OK)
         return;
     remove_skeleton(j->skeleton);
     if (!j->bound)
@@ -288,14 +294,12 @@ static void job_free(layers_job *j)
 static void add_done(void *ctx)
 {
     layers_job *j = ctx;
-    msh_bundle_record *b = j->recorded ? msh_bundle_by_root(j->request->agent, j->root) : NULL;
-    if (b != NULL && j->err.code == MSH_OK) {
-        b->mounted = true;
-        b->bound = j->bound;
-    } else if (b != NULL && !j->bound) {
+    msh_bundle_record *b = j->known || j->recorded ? msh_bundle_by_root(j->request->agent, j->root) : NULL;
+    if (b != NULL && j->recorded && j->err.code != MSH_OK && !j->bound) {
         msh_bundle_free(b);
-    } else if (b != NULL) { /* the bind could not be undone: DeleteContainerState may still */
-        b->bound = true;
+    } else if (b != NULL) { /* also when the bind could not be undone: DeleteContainerState may still */
+        b->mounted = j->err.code == MSH_OK;
+        b->bound = j->bound;
     }
     msh_finish(j->request, &j->err);
     job_free(j);
@@ -407,32 +411,61 @@ static void submit(layers_job *j, void (*begin)(void *), void (*work)(void *), v
     job_free(j);
 }
 
+/* `old`: the record of this root, NULL when there is none. Only one with scratch stays when its layers are removed. */
+static msh_code may_begin(layers_job *j, const msh_bundle_record *old)
+{
+    msh_agent *a = j->request->agent;
+    if (old != NULL && old->mounted)
+        return msh_fail(&j->err, MSH_ALREADY_EXISTS, "layers are combined at %s already", j->root);
+    if (old != NULL && (strcmp(old->scratch, j->scratch) != 0 || strcmp(old->container, j->container) != 0))
+        return msh_fail(&j->err, MSH_ALREADY_EXISTS, "%s belongs to container \"%.60s\" with scratch %s",
+                        j->root, old->container, old->scratch);
+    for (msh_node *n = a->bundles.next; j->scratch[0] != '\0' && n != &a->bundles; n = n->next) {
+        const msh_bundle_record *b = MSH_LIST_OF(n, msh_bundle_record, node);
+        if (strcmp(b->root, j->root) != 0 && b->scratch[0] != '\0' &&
+            (msh_path_below(j->scratch, b->scratch) || msh_path_below(b->scratch, j->scratch)))
+            return msh_fail(&j->err, MSH_ALREADY_EXISTS, "ScratchPath \"%.80s\" is that of %s", j->scratch,
+                            b->root);
+    }
+    return MSH_OK;
+}
+
+static bool any_shared(const layers_job *j)
+{
+    size_t i;
+    json_t *v;
+    json_array_foreach(j->layers, i, v)
+    {
+        if (msh_share_holds(j->request->agent, json_string_value(v)))
+            return true;
+    }
+    return false;
+}
+
 static void add_begin(void *ctx)
 {
     layers_job *j = ctx;
     msh_agent *a = j->request->agent;
     msh_bundle_record *old = msh_bundle_by_root(a, j->root);
-    if (old != NULL && old->mounted) {
-        msh_fail(&j->err, MSH_ALREADY_EXISTS, "layers are combined at %s already", j->root);
+    if (may_begin(j, old) != MSH_OK)
         return;
-    }
-    j->bound = old != NULL && old->bound; /* removed before and combined again, as after a failed create */
+    /* Removed before and combined again, as after a failed create: it stays known if this fails. */
+    j->known = old != NULL;
+    j->bound = old != NULL && old->bound;
+    j->by_fd = any_shared(j);
     j->bind = !j->bound && j->scratch[0] != '\0' && !msh_path_below(j->scratch, j->bundle);
     if (j->scratch[0] == '\0')
         snprintf(j->skeleton, sizeof j->skeleton, MSH_STATE_DIR "/skeleton/%llu",
                  (unsigned long long)++a->serial);
-    if (old != NULL)
-        msh_bundle_free(old);
-    if (new_record(j) == NULL)
+    if (old == NULL && !(j->recorded = new_record(j) != NULL))
         msh_fail(&j->err, MSH_RESOURCE_EXHAUSTED, "no memory");
-    else
-        j->recorded = true;
 }
 
 static void remove_begin(void *ctx)
 {
     layers_job *j = ctx;
     const msh_bundle_record *b = msh_bundle_by_root(j->request->agent, j->root);
+    j->known = b != NULL; /* what stands at other paths is not ours to take away */
     if (b != NULL)
         snprintf(j->skeleton, sizeof j->skeleton, "%s", b->skeleton);
     j->bound = b == NULL || b->bound;
