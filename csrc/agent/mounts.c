@@ -80,8 +80,8 @@ static char **list_below(const char *path, size_t *n)
     *n = 0;
     FILE *f = fopen("/proc/self/mountinfo", "re");
     while (f != NULL && getline(&line, &cap, f) > 0) {
-        char at[MSH_PATH_MAX];
-        if (sscanf(line, "%*s %*s %*s %*s %4095s", at) != 1)
+        char at[4 * MSH_PATH_MAX]; /* each byte may be escaped */
+        if (sscanf(line, "%*s %*s %*s %*s %16383s", at) != 1)
             continue;
         unescape(at);
         if (!msh_path_below(at, path))
