@@ -146,8 +146,9 @@ static void add_work(void *ctx)
         msh_fail(&j->err, MSH_ALREADY_EXISTS, "NIC %s is in namespace %s already", j->id, j->net->id);
     else if (j->net->n_nics >= NICS_MAX)
         msh_fail(&j->err, MSH_RESOURCE_EXHAUSTED, "namespace %s has %d NICs already", j->net->id, NICS_MAX);
-    else if (msh_nic_find(j->nic, &j->err) == MSH_OK && j->net->netns >= 0)
-        msh_nic_place(j->nic, j->net->netns, j->net->agent->reap, &j->err);
+    else if (msh_nic_find(j->nic, &j->err) == MSH_OK && j->net->netns >= 0 &&
+             msh_nic_place(j->nic, j->net->netns, j->net->agent->reap, &j->err) != MSH_OK)
+        msh_nic_return(j->nic, j->net->netns); /* nobody would find it there */
 }
 
 static void add_done(void *ctx)

@@ -1,5 +1,6 @@
 #include "agent/nic.h"
 #include "agent/fs.h"
+#include "agent/log.h"
 #include "base/time.h"
 #include "sys/fd.h"
 #include <dirent.h>
@@ -18,6 +19,8 @@
 #define DHCP_WITHIN_MS 60000u
 #define DHCP           "/sbin/udhcpc"
 #define DHCP_SCRIPT    "/sbin/udhcpc_config.script"
+/* Of a link on its way, when its name is taken where it goes; the kernel fills in a number. */
+#define PASSING "msh%d"
 /* Routes of a NIC that must not take the others' traffic. */
 #define LOW_TABLE    101u
 #define LOW_PRIORITY 5u
@@ -120,7 +123,10 @@ msh_nic *msh_nic_read(const json_t *settings, const char *id, msh_err *err)
         rc = msh_fail(err, MSH_RESOURCE_EXHAUSTED, "no memory");
     } else {
         rc = read_lists(addresses, routes, nic, err);
-        nic->has_mac = mac[0] != '\0' && msh_mac_parse(mac, &nic->mac, NULL) == MSH_OK;
+        /* No NIC has nothing but zeros, but every loopback. */
+        static const msh_mac zero;
+        nic->has_mac = mac[0] != '\0' && msh_mac_parse(mac, &nic->mac, NULL) == MSH_OK &&
+                       memcmp(&nic->mac, &zero, sizeof zero) != 0;
     }
     if (rc == MSH_OK)
         return nic;
@@ -155,12 +161,16 @@ static msh_code look(msh_nic *nic, msh_netlink *nl, msh_err *err)
         if (rc == MSH_OK) {
             nic->mac = link.mac; /* it keeps that on its way */
             nic->has_mac = true;
+            nic->mtu = link.mtu;
         }
         return rc;
     }
     if (!nic->has_mac)
         return msh_fail(err, MSH_NOT_FOUND, "there is no NIC %s", nic->id);
-    return msh_netlink_by_mac(nl, &nic->mac, NULL, &link, err);
+    msh_code rc = msh_netlink_by_mac(nl, &nic->mac, NULL, &link, err);
+    if (rc == MSH_OK)
+        nic->mtu = link.mtu;
+    return rc;
 }
 
 msh_code msh_nic_find(msh_nic *nic, msh_err *err)
@@ -183,7 +193,22 @@ msh_code msh_nic_find(msh_nic *nic, msh_err *err)
 
 /* ---- placing ---- */
 
-/* Into the namespace, down; gives the link as it is there. */
+/* Into another namespace, down, under another name where its own is taken. */
+static msh_code carry(msh_netlink *nl, unsigned index, int netns, msh_err *err)
+{
+    msh_link_change down = MSH_LINK_AS_IT_IS, go = MSH_LINK_AS_IT_IS, name = MSH_LINK_AS_IT_IS;
+    down.up = -1;
+    go.netns = netns;
+    name.name = PASSING;
+    msh_code rc = msh_netlink_change(nl, index, &down, err);
+    if (rc == MSH_OK)
+        rc = msh_netlink_change(nl, index, &go, err);
+    if (rc == MSH_ALREADY_EXISTS && (rc = msh_netlink_change(nl, index, &name, err)) == MSH_OK)
+        rc = msh_netlink_change(nl, index, &go, err);
+    return rc;
+}
+
+/* Into the namespace; gives the link as it is there. */
 static msh_code move(const msh_nic *nic, int netns, msh_netlink *there, msh_link *out, msh_err *err)
 {
     msh_netlink *here = NULL;
@@ -193,13 +218,8 @@ static msh_code move(const msh_nic *nic, int netns, msh_netlink *there, msh_link
     msh_code rc = msh_netlink_open(-1, &here, err);
     if (rc == MSH_OK)
         rc = msh_netlink_by_mac(here, &nic->mac, NULL, &link, err);
-    msh_link_change down = MSH_LINK_AS_IT_IS, go = MSH_LINK_AS_IT_IS;
-    down.up = -1;
-    go.netns = netns;
     if (rc == MSH_OK)
-        rc = msh_netlink_change(here, link.index, &down, err);
-    if (rc == MSH_OK)
-        rc = msh_netlink_change(here, link.index, &go, err);
+        rc = carry(here, link.index, netns, err);
     msh_netlink_close(here);
     return rc == MSH_OK ? msh_netlink_by_mac(there, &nic->mac, NULL, out, err) : rc;
 }
@@ -210,11 +230,12 @@ static msh_code dress(const msh_nic *nic, const msh_link *link, msh_netlink *nl,
     msh_link_change c = MSH_LINK_AS_IT_IS;
     if (strncmp(link->name, "eth", 3) != 0)
         c.name = "eth%d";
-    if (nic->overhead > 0 && nic->overhead < link->mtu)
-        c.mtu = link->mtu - nic->overhead;
-    else if (nic->overhead > 0)
+    unsigned mtu = nic->mtu != 0 ? nic->mtu : link->mtu; /* it may have been taken off before */
+    if (nic->overhead >= mtu)
         return msh_fail(err, MSH_INVALID_ARGUMENT, "EncapOverhead %u leaves nothing of %u bytes",
-                        nic->overhead, link->mtu);
+                        nic->overhead, mtu);
+    if (nic->overhead > 0 && link->mtu != mtu - nic->overhead)
+        c.mtu = mtu - nic->overhead;
     msh_code rc = c.name != NULL || c.mtu != 0 ? msh_netlink_change(nl, link->index, &c, err) : MSH_OK;
     msh_link_change up = MSH_LINK_AS_IT_IS;
     up.up = 1;
@@ -330,4 +351,29 @@ msh_code msh_nic_place(const msh_nic *nic, int netns, msh_reap *reap, msh_err *e
     else
         *err = (msh_err){0}; /* what was tried on the way */
     return rc;
+}
+
+void msh_nic_return(const msh_nic *nic, int netns)
+{
+    msh_netlink *nl = NULL;
+    msh_link link;
+    msh_link_change as_it_came = MSH_LINK_AS_IT_IS;
+    msh_err err = {0};
+    int own = -1;
+    if (nic->in_place)
+        return;
+    as_it_came.mtu = nic->mtu;
+    msh_code rc = msh_netns_open("/proc/thread-self/ns/net", &own, &err);
+    if (rc == MSH_OK)
+        rc = msh_netlink_open(netns, &nl, &err);
+    if (rc == MSH_OK && msh_netlink_by_mac(nl, &nic->mac, NULL, &link, NULL) == MSH_OK) {
+        if (nic->mtu != 0 && nic->mtu != link.mtu)
+            rc = msh_netlink_change(nl, link.index, &as_it_came, &err);
+        if (rc == MSH_OK)
+            rc = carry(nl, link.index, own, &err);
+    }
+    if (rc != MSH_OK)
+        msh_warn("NIC %s stays where it could not be set up: %s", nic->id, err.msg);
+    msh_netlink_close(nl);
+    msh_fd_close(&own);
 }

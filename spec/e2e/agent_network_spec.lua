@@ -73,6 +73,16 @@ agent.describe("a NIC inside the agent", function()
     assert.is_truthy(run("ip link show eth0"):find("mtu 1450", 1, true))
   end)
 
+  it("has it taken off once, however often it is set up", function()
+    nic("A-1", { EncapOverhead = 50 })
+    for _ = 1, 2 do
+      local spec = spec_of("ns-1", "ip link show eth0")
+      spec.annotations = { ["io.microsoft.virtualmachine.lcow.hostnetwork"] = "true" }
+      local _, out = vm:run("c1", spec)
+      assert.is_truthy(out:find("mtu 1450", 1, true), out)
+    end
+  end)
+
   it("makes a gateway outside of its own network reachable", function()
     nic("A-1", {
       IPConfigs = { { IPAddress = "10.5.0.7", PrefixLength = 32 } },
@@ -169,6 +179,52 @@ agent.describe("a NIC inside the agent", function()
     assert.equal(0, vm:wait("c1", pid))
     streams.stdout:read_all()
     vm:must("delete_state", "c1")
+  end)
+
+  describe("that comes into a network in use", function()
+    local shown
+    before_each(function()
+      nic "A-1"
+      local spec = spec_of("ns-1", "read line; ip -4 -o addr show eth1; ip link show eth1; ip link show lo")
+      assert.equal(0, (vm:create("c1", spec)))
+      local pid, streams = vm:start("c1", { "stdin", "stdout" })
+      shown = function()
+        streams.stdin:write "go\n"
+        local out = streams.stdout:read_all()
+        vm:wait("c1", pid)
+        vm:must("delete_state", "c1")
+        return out
+      end
+    end)
+
+    local SECOND = { { IPAddress = "10.6.0.7", PrefixLength = 24 } }
+
+    it("and cannot be set up there is where it was, as it was, and may be added again", function()
+      local mac = link()
+      local failing = { MacAddress = mac, IPConfigs = cjson.null, EncapOverhead = 50 } -- DHCP, as above
+      for _ = 1, 2 do
+        assert.equal(FAILED, (nic("A-2", failing)))
+        assert.is_truthy(in_vm("ip -o link | grep -i " .. mac):find("mtu 1500", 1, true))
+      end
+      assert.equal(0, (nic("A-2", { MacAddress = mac, IPConfigs = SECOND, EncapOverhead = 50 })))
+      local out = shown()
+      assert.is_truthy(out:find("10.6.0.7/24", 1, true), out)
+      assert.is_truthy(out:find("mtu 1450", 1, true), out)
+    end)
+
+    it("gets the next name when its own is taken, there and on the way back", function()
+      local mac = link()
+      in_vm(("ip link set mshnic%d name eth0; ip link set far%d down; ip link set far%d name eth1"):format(links, links, links))
+      assert.equal(FAILED, (nic("A-2", { MacAddress = mac, IPConfigs = cjson.null })))
+      in_vm("ip -o link | grep -i " .. mac)
+      assert.equal(0, (nic("A-2", { MacAddress = mac, IPConfigs = SECOND })))
+      assert.is_truthy(shown():find("10.6.0.7/24", 1, true))
+    end)
+
+    it("leaves the loopback alone, whose address is nothing but zeros", function()
+      assert.equal(NOT_FOUND, (nic("A-2", { MacAddress = "00-00-00-00-00-00", IPConfigs = SECOND })))
+      assert.is_truthy(shown():find("LOOPBACK,UP", 1, true))
+    end)
   end)
 
   it("is forgotten when it is removed, any number of times, known or not", function()
