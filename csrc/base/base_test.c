@@ -109,6 +109,16 @@ static void guids_cross_as_text(void **state)
     assert_string_equal(text, "ffffffff-ffff-4fff-bfff-ffffffffffff");
 }
 
+static void an_error_is_one_line_whatever_it_quotes(void **state)
+{
+    (void)state;
+    msh_err e;
+    msh_fail(&e, MSH_INVALID_ARGUMENT, "no \"%s\"", "a\nb\r\x1b]0;x\x07\x7f");
+    assert_string_equal(e.msg, "no \"a b  ]0;x  \"");
+    msh_err_note(&e, "in %s", "\x1b[1m");
+    assert_string_equal(e.msg, "in  [1m: no \"a b  ]0;x  \"");
+}
+
 static void buffers_keep_their_limit(void **state)
 {
     (void)state;
@@ -171,6 +181,7 @@ int main(void)
         cmocka_unit_test(idmap_agrees_with_a_plain_array),
         cmocka_unit_test(ids_are_never_handed_out_twice),
         cmocka_unit_test(guids_cross_as_text),
+        cmocka_unit_test(an_error_is_one_line_whatever_it_quotes),
         cmocka_unit_test(buffers_keep_their_limit),
         cmocka_unit_test(checksums_are_those_of_everybody),
         cmocka_unit_test(a_log_line_is_one_line_and_keeps_errno),

@@ -25,10 +25,11 @@ const char *msh_origin_text(msh_origin origin)
     }
 }
 
+/* What it quotes may come from an image or a script, and it may end on a terminal. */
 static void one_line(char *s)
 {
     for (; *s != '\0'; s++)
-        if (*s == '\n' || *s == '\r')
+        if ((unsigned char)*s < 0x20 || *s == 0x7f)
             *s = ' ';
 }
 

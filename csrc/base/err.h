@@ -46,7 +46,7 @@ typedef struct msh_err {
     msh_origin origin;
     int32_t hresult;
     char op[24];   /* "" when there is none */
-    char msg[240]; /* one line, context first, cut to fit */
+    char msg[240]; /* one line without control characters, context first, cut to fit */
 } msh_err;
 
 /* Fills *e (origin shim, no op, no hresult) and returns `code`. */

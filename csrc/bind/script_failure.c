@@ -26,8 +26,13 @@ static void trace(lua_State *co, msh_failure *f)
         lua_getinfo(co, "Sln", &ar);
         if (ar.currentline > 0)
             snprintf(line, sizeof line, ":%d", ar.currentline);
-        int n = snprintf(f->traceback + at, sizeof f->traceback - at, "%s%s%s%s%.40s", at > 0 ? "\n" : "",
-                         ar.short_src, line, ar.name != NULL ? ": in " : "", ar.name != NULL ? ar.name : "");
+        char name[41] = "";
+        snprintf(name, sizeof name, "%s", ar.name != NULL ? ar.name : "");
+        for (char *c = name; *c != '\0'; c++) /* a field may have any name */
+            if ((unsigned char)*c < ' ' || *c == 0x7f)
+                *c = '?';
+        int n = snprintf(f->traceback + at, sizeof f->traceback - at, "%s%s%s%s%s", at > 0 ? "\n" : "",
+                         ar.short_src, line, name[0] != '\0' ? ": in " : "", name);
         if (n < 0 || (size_t)n >= sizeof f->traceback - at)
             break;
         at += (size_t)n;

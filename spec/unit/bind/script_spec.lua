@@ -198,6 +198,12 @@ describe("a failure of a script", function()
     local _, e = run "local function inner() error('x') end inner()"
     assert.truthy(e.traceback:find("in inner", 1, true))
   end)
+  it("shows no control characters of the script", function()
+    local _, e = run "local t = { ['\\27[1m\\n'] = function() error('\\27]0;x\\7\\127') end } t['\\27[1m\\n']()"
+    assert.is_nil(e.message:find "%c")
+    assert.truthy(e.traceback:find("in ?[1m?", 1, true), e.traceback)
+    assert.is_nil(e.traceback:gsub("\n", ""):find "%c")
+  end)
   it("of coroutines that are closed inside each other's __close comes before the C stack is full", function()
     local s = script [[
       local function deep(n, f)
