@@ -2,10 +2,12 @@ local command = require "e2e.command"
 
 local LAYERED
 
-local function start(script, extra)
+-- Until it is told to go. (Input that nobody gives has ended.)
+local STAY = "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"
+
+local function start(script)
   local options = { "--name", "victim" }
   table.move(LAYERED, 1, #LAYERED, 3, options)
-  for _, word in ipairs(extra or {}) do options[#options + 1] = word end
   return command.spawn(command.program, command.run_args({ "/bin/sh", "-c", script }, options))
 end
 
@@ -16,7 +18,7 @@ describe("after SIGKILL of moonshim run, moonshim gc leaves nothing", function()
     LAYERED = { "--layer", command.image("base"), "--layer", command.image("app"), "--scratch", "64M" }
     check_leaks = command.leaks()
     -- One undisturbed run tells how many records a life has.
-    local process = start("trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done")
+    local process = start(STAY)
     process:wait_for("up\n")
     process:until_("start in the journal", function() return command.journal():find('"k":"start"', 1, true) ~= nil end)
     before_teardown = command.records()
@@ -109,11 +111,11 @@ describe("after SIGKILL of moonshim run, moonshim gc leaves nothing", function()
   end)
 
   it("while a run that is alive is left alone", function()
-    local process = start("echo up; cat", { "-i" })
+    local process = start(STAY)
     process:wait_for("up\n")
     assert.equal("", command.gc().err)
     assert.equal(nil, process.code)
     process:kill("sigterm")
-    process:wait()
+    assert.equal(0, process:wait().code)
   end)
 end)
