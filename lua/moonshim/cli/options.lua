@@ -160,7 +160,8 @@ local function add_gc(parser)
   gc:flag("-h --help", "Show this text.")
   gc:epilog([[
 Each run keeps a journal of what it holds, in /run/moonshim (or $MOONSHIM_RUN). For every journal whose writer is gone
-this derives the plan that releases the rest, runs it, and says what it did. Running pods are left alone.]])
+this derives the plan that releases the rest, runs it, and says what it did. Running pods are left alone; a run that has
+just been killed is given the moment that its end takes.]])
   return gc
 end
 
