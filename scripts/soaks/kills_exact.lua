@@ -85,6 +85,7 @@ scenarios["kills-exact"] = function(want)
   for _, kind in ipairs { "options", "library" } do
     sweep(want, "a gc after a run by " .. kind, lives.gc, function() lives.killed_when_up(kind) end)
   end
+  sweep(want, "a run after a run", function() return lives.run "options" end, function() lives.killed_when_up "library" end)
 end
 
 return scenarios
