@@ -56,7 +56,8 @@ typedef struct msh_request {
     json_t *body;
     const char *container, *activity; /* in body */
     msh_time since;
-    msh_node node; /* in agent->pending */
+    uint64_t connection; /* over which it came; its answer may leave over a later one */
+    msh_node node;       /* in agent->pending */
 } msh_request;
 
 /* Runs the agent for ever; gives the exit status when it could not start. */

@@ -140,6 +140,7 @@ static msh_request *receive(msh_agent *a, uint32_t type, uint64_t id, msh_slice 
     r->id = id;
     r->container = r->activity = "";
     r->since = msh_now();
+    r->connection = msh_bridge_connection(a->bridge);
     msh_list_push(&a->pending, &r->node);
     a->requests++;
     r->body = msh_json_parse(body, "request", err);

@@ -31,7 +31,7 @@ static entry *find(const msh_agent *a, uint64_t container, pid_t pid)
     return NULL;
 }
 
-void msh_ended_keep(msh_agent *a, const char *container, pid_t pid, uint32_t code)
+void msh_ended_keep(msh_agent *a, const char *container, pid_t pid, uint32_t code, uint64_t told)
 {
     if (a->ended == NULL && (a->ended = calloc(1, sizeof *a->ended)) == NULL)
         return; /* without memory an exit that was missed is unknown */
@@ -40,7 +40,7 @@ void msh_ended_keep(msh_agent *a, const char *container, pid_t pid, uint32_t cod
         e = &a->ended->all[a->ended->next];
         a->ended->next = (a->ended->next + 1) % KEPT;
     }
-    *e = (entry){hash(container), pid, code, msh_bridge_connection(a->bridge)};
+    *e = (entry){hash(container), pid, code, told};
 }
 
 bool msh_ended_find(msh_agent *a, const char *container, pid_t pid, uint32_t *code)

@@ -54,13 +54,19 @@ static void answer_code(msh_request *r, uint32_t code)
     msh_answer(r, o);
 }
 
+static void collect(msh_process *p, msh_request *r)
+{
+    p->collected = true;
+    p->told = r->connection > p->told ? r->connection : p->told;
+    answer_code(r, p->code);
+}
+
 static void answer_waits(msh_process *p)
 {
     while (!msh_list_empty(&p->waits)) {
         wait_t *w = MSH_LIST_OF(p->waits.next, wait_t, node);
-        p->collected = true;
         /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): settle takes it off the list */
-        answer_code(settle(w), p->code);
+        collect(p, settle(w));
     }
 }
 
@@ -143,7 +149,7 @@ void msh_process_free(msh_process *p)
     if (p->kind == MSH_EXTERNAL)
         p->agent->n_externals--;
     if (p->exited && p->collected && p->kind != MSH_INIT)
-        msh_ended_keep(p->agent, p->container == NULL ? NULL : p->container->id, p->pid, p->code);
+        msh_ended_keep(p->agent, p->container == NULL ? NULL : p->container->id, p->pid, p->code, p->told);
     if (p->container != NULL && p->container->init == p)
         p->container->init = NULL;
     msh_list_remove(&p->node);
@@ -191,8 +197,7 @@ void msh_on_wait(msh_request *r)
     if (p->exited) {
         msh_container *c = p->container;
         bool init = p->kind == MSH_INIT;
-        p->collected = true;
-        answer_code(r, p->code);
+        collect(p, r);
         if (init)
             msh_container_maybe_notify(c);
         else

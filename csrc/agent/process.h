@@ -21,6 +21,7 @@ typedef struct msh_process {
     pid_t pid;
     uint64_t owner; /* of its streams */
     bool exited, collected;
+    uint64_t told; /* when collected: number of the last connection that had asked */
     bool terminal;
     int console; /* master of its terminal until its exit; -1 */
     bool dead;   /* forgotten before its exit: only the reaper still knows it */
