@@ -1,5 +1,6 @@
 local agent = require "support.agent"
 local gcs = require "support.gcs"
+local stop = require "support.stop"
 local uv = require "luv"
 
 agent.describe("the agent of a local UVM", function()
@@ -35,7 +36,7 @@ agent.describe("the agent of a local UVM", function()
       local pid, io = vm:exec("c1", { "sh", "-c", "read line; exit 6" }, { "stdin" })
       vm:request("wait", "c1", { ProcessId = pid, TimeoutInMs = gcs.FOREVER })
       -- Both at once: mostly the answer meets a connection that is gone, whatever the agent sees first.
-      uv.kill(vm.pid, "sigstop")
+      assert.is_true(stop(vm.pid))
       io.stdin:finish()
       vm.bridge:close()
       vm.bridge = nil

@@ -1,5 +1,6 @@
 local command = require "e2e.command"
 local driven = require "e2e.driven"
+local stop = require "support.stop"
 
 -- Connections that break and agents that die, on real containers. Where a connection is to break, the program's own side is
 -- closed over whatever is on its way: core's bridge:cut() and io:cut().
@@ -219,7 +220,7 @@ describe("a real pod", function()
   it("answers about its state while its agent hangs, and is stopped all the same", function()
     with_pod({ a = script(IDLE) }, nil, function(pod, vm)
       local pid = vm.world.uvm.facts.pid
-      uv.kill(pid, "sigstop")
+      assert.is_true(stop(pid))
       assert.equal("running", pod.a:state())
       local stats, e = pod.a:pids()
       assert.is_nil(stats)
@@ -240,7 +241,7 @@ describe("a real pod", function()
       } }, { run_dir = command.run_dir, policy = policy }))
       local vm = pod._vm
       assert.equal(4, pod.a:wait())
-      uv.kill(vm.world.uvm.facts.pid, "sigstop")
+      assert.is_true(stop(vm.world.uvm.facts.pid))
       local delete = task.spawn(function() return pod.a:delete() end)
       until_("delete that began", function() return pod.a:state() == "deleting" end)
       assert.equal("running", pod.b:state())

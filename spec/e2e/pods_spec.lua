@@ -3,6 +3,7 @@ local descriptors = dofile "scripts/descriptors.lua"
 local command = require "e2e.command"
 local driven = require "e2e.driven"
 local moonshim = require "moonshim"
+local stop = require "support.stop"
 local task = require "moonshim.task"
 local uv = require "luv"
 
@@ -133,17 +134,6 @@ describe("a VM for several pods", function()
     with_vm(function(vm)
       local a = assert(vm:start_pod(pod_of("a", { web = plain() })))
       local agent = vm._vm.world.uvm.facts.pid
-      local function state_of(pid) return (command.read("/proc/" .. pid .. "/stat") or ""):match "%) (%a)" end
-      ---Stops a process; whether it was still there to be stopped.
-      local function stop(pid)
-        uv.kill(pid, "sigstop")
-        local state
-        repeat
-          task.sleep(1)
-          state = state_of(pid)
-        until not state or state:find "[TZX]"
-        return state == "T"
-      end
       local function stopped_runtime()
         for _, thread in ipairs(command.list(("/proc/%d/task"):format(agent))) do
           for pid in (command.read(("/proc/%d/task/%s/children"):format(agent, thread)) or ""):gmatch "%d+" do

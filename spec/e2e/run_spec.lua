@@ -1,4 +1,5 @@
 local command = require "e2e.command"
+local stop = require "support.stop"
 
 -- The SHA-256 of 64 MiB of "y\n".
 local function sha256_of_yes(bytes)
@@ -323,7 +324,7 @@ describe("moonshim run --rootfs", function()
       local process = command.spawn(command.program, command.run_args { "/bin/sh", "-c", "echo up; sleep 600" })
       process:wait_for("up\n")
       local agent = command.agent()
-      assert.equal(0, command.execute("/bin/kill", { "-STOP", tostring(agent) }).code)
+      assert.is_true(stop(agent))
       process:deliver(2) -- would be forwarded, but nobody takes it
       process:deliver(2) -- would kill
       assert.is_truthy(command.read(("/proc/%d/stat"):format(agent)):find(") T ", 1, true))
