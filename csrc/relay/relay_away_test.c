@@ -2,6 +2,7 @@
 #include "base/time.h"
 #include "relay/relay_fixture.h"
 #include <stdatomic.h>
+#include <sys/ioctl.h>
 
 enum { HOUR = 3600 * 1000 };
 
@@ -9,6 +10,7 @@ enum { HOUR = 3600 * 1000 };
  * `looks` at it calls `meanwhile`. */
 static _Atomic msh_time held;
 static _Atomic int looks;
+static atomic_bool happened;
 static void (*meanwhile)(void);
 static pthread_t owner;
 
@@ -17,8 +19,11 @@ msh_time msh_now(void)
     msh_time at = atomic_load(&held);
     if (at == 0)
         return uv_hrtime();
-    if (!pthread_equal(pthread_self(), owner) && atomic_load(&looks) > 0 && atomic_fetch_sub(&looks, 1) == 1)
+    if (!pthread_equal(pthread_self(), owner) && atomic_load(&looks) > 0 &&
+        atomic_fetch_sub(&looks, 1) == 1) {
         meanwhile();
+        atomic_store(&happened, true);
+    }
     return atomic_load(&held);
 }
 
@@ -26,7 +31,14 @@ msh_time msh_now(void)
 static void at_the_next_deadline(void (*fn)(void))
 {
     meanwhile = fn;
+    atomic_store(&happened, false);
     atomic_store(&looks, 2);
+}
+
+static void until_it_happened(void)
+{
+    while (!atomic_load(&happened))
+        sched_yield();
 }
 
 static void hold_time(void)
@@ -231,6 +243,7 @@ static void output_that_came_while_nobody_looked_is_not_cut(void **state)
     hold_time();
     at_the_next_deadline(bytes_come);
     msh_io_exited(late.io, 1000, HOUR);
+    until_it_happened();
     assert_int_equal(read_all(reader, got, 4), 4);
     close(late.guest);
     until(x, late.t.drained == 1);
@@ -239,6 +252,15 @@ static void output_that_came_while_nobody_looked_is_not_cut(void **state)
     close(reader);
     msh_io_close(late.io);
     let_time_go();
+}
+
+static void until_full(const char *path)
+{
+    for (int held_bytes = 0; held_bytes < 50000; sched_yield()) {
+        int reader = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+        assert_int_equal(ioctl(reader, FIONREAD, &held_bytes), 0);
+        close(reader);
+    }
 }
 
 static void a_reader_comes_and_goes(void)
@@ -256,10 +278,10 @@ static void a_reader_that_was_there_while_nobody_looked_was_not_away(void **stat
     hold_time();
     given_fifo_output(x, &late, late_path, 1000);
     size_t sent = fill(late.guest);
+    until_full(late_path); /* the data thread is to read what it would have to write */
     at_the_next_deadline(a_reader_comes_and_goes);
     msh_io_exited(late.io, HOUR, HOUR);
-    while (atomic_load(&looks) > 0)
-        sched_yield();
+    until_it_happened();
     close(late.guest);
     int reader = open(late_path, O_RDONLY | O_CLOEXEC);
     size_t more = read_zeros(reader, SIZE_MAX);
